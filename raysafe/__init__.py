@@ -1,0 +1,11 @@
+"""RaySafe: from preference data to a reviewed, guarded HTTP service on Ray."""
+
+import os
+
+# Ray reads these when it is imported: with the hook on, `uv run` makes every worker start through uv.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+__version__ = "0.1.0"

@@ -1,0 +1,99 @@
+"""Config: one frozen pydantic model per job, the same object behind the command line, the YAML presets and the Python API."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raysafe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from raysafe.runtime.run import Run
+
+
+class Config(BaseModel):
+    """Frozen settings; an unknown field or an impossible value fails at construction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], source: str = "config") -> Self:
+        """Validate `values`; raises ConfigError with one sentence naming each field, value and remedy."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(explain(cls, error, source)) from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a YAML file; raises ConfigError where it is missing, not YAML, or doesn't validate."""
+        return cls.parse(read_yaml(path), str(path))
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class Job(Config):
+    """A Config that does work: `SomeJob(...).run()` returns the Run it left behind."""
+
+    job: ClassVar[str]
+
+    storage: str = Field("runs", description="Where runs are kept: a folder or any pyarrow filesystem URI.")
+    name: str | None = Field(None, description="First part of the run directory's name; the job's name by default.")
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+    address: str | None = Field(None, description="Ray cluster to join; a local Ray is started by default.")
+
+    def run(self, resume: Run | None = None) -> Run:
+        """Do the work in a new run directory, or go on in `resume`."""
+        raise NotImplementedError(f"{type(self).__name__} defines no run()")
+
+    def to_yaml(self) -> str:
+        return f"job: {self.job}\n" + super().to_yaml()
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file, less its `job` key; raises ConfigError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"can't read config file {path}: {error.strerror}") from None
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of fields to values, found a {type(values).__name__}")
+    values.pop("job", None)
+    return values
+
+
+def explain(model: type[BaseModel], error: ValidationError, source: str) -> str:
+    """One sentence per problem: field, what was found, what is allowed, what to do."""
+    return "; ".join(_explain_one(model, problem, source) for problem in error.errors())
+
+
+def _explain_one(model: type[BaseModel], problem: Any, source: str) -> str:
+    field = ".".join(str(part) for part in problem["loc"]) or "settings"
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known fields: {', '.join(known)}"
+        return f"unknown field '{field}' in {source}; {hint}"
+    if problem["type"] == "missing":
+        return f"field '{field}' is required in {source}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["loc"]:
+        return f"{field}: {message}, got {problem['input']!r} ({source})"
+    return f"{message} ({source})"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    current: Any = model
+    for part in loc:
+        field = getattr(current, "model_fields", {}).get(part)
+        current = field.annotation if field else None
+    return list(getattr(current, "model_fields", {}))

@@ -1,0 +1,136 @@
+"""Run: one directory per run, complete enough to judge it, compare it and resume it.
+
+config.yaml, environment.json, metrics.parquet (one row a step), events.jsonl, checkpoints/, model/, evidence.json, report.html.
+The driver is the only writer; every file is replaced whole.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from raysafe.config import Job
+from raysafe.errors import StorageError
+from raysafe.records.evidence import Evidence
+from raysafe.runtime.environment import describe_environment
+from raysafe.runtime.storage import Folder
+
+FLUSH_INTERVAL_S = 5.0
+Status = Literal["created", "running", "finished", "failed", "interrupted"]
+_STATUS_EVENTS = {"created", "running", "finished", "failed", "interrupted"}
+
+
+class Run:
+    """A run directory. `Run.create` starts one, `Run.open` reads one that exists."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._metrics: list[dict[str, Any]] = []
+        self._events: list[dict[str, Any]] = []
+        self._unwritten = 0
+        self._flushed_at = time.monotonic()
+
+    @classmethod
+    def create(cls, job: Job) -> Self:
+        """`<storage>/<name>-<id>/` with the job's config and this machine's environment in it."""
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        run = cls(Folder(Folder(job.storage).join(f"{job.name or job.job}-{stamp}-{secrets.token_hex(2)}")))
+        run.folder.create()
+        run.folder.write("config.yaml", job.to_yaml())
+        run.folder.write("environment.json", json.dumps({**describe_environment(), "seed": job.seed}, indent=2))
+        run.event("created", job=job.job)
+        return run
+
+    @classmethod
+    def open(cls, uri: str | Path) -> Self:
+        """Read the run at `uri`; raises StorageError where there is none."""
+        run = cls(Folder(uri))
+        if not run.folder.exists("config.yaml"):
+            raise StorageError(f"{uri} is not a run: it has no config.yaml; `raysafe runs list` shows the runs there are")
+        if run.folder.exists("events.jsonl"):
+            run._events = [json.loads(line) for line in run.folder.read("events.jsonl").splitlines()]
+        if run.folder.exists("metrics.parquet"):
+            run._metrics = pq.read_table(pa.BufferReader(run.folder.read("metrics.parquet"))).to_pylist()
+        return run
+
+    @property
+    def uri(self) -> str:
+        return self.folder.uri
+
+    @property
+    def name(self) -> str:
+        return self.uri.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def status(self) -> Status:
+        return next((e["event"] for e in reversed(self._events) if e["event"] in _STATUS_EVENTS), "created")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The job's settings as they were given, with its `job` name."""
+        return yaml.safe_load(self.folder.read("config.yaml"))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return json.loads(self.folder.read("environment.json"))
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return list(self._events)
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows in the order of their steps; a row holds only what was measured at its step."""
+        return [{k: v for k, v in row.items() if v is not None} for row in self._metrics]
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        if not self.folder.exists("evidence.json"):
+            return []
+        return [Evidence.model_validate(item) for item in json.loads(self.folder.read("evidence.json"))]
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Append to events.jsonl, durable when this returns. `event` may set the status: running, finished, failed, …"""
+        self._events.append({"time": datetime.now(UTC).isoformat(), "event": event, **fields})
+        self.folder.write("events.jsonl", "".join(json.dumps(e, default=str) + "\n" for e in self._events))
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """One row of metrics; written every few seconds and at `flush`. A repeated step (after a resume) replaces its row."""
+        while self._metrics and self._metrics[-1]["step"] >= step:
+            self._metrics.pop()
+        self._metrics.append({"step": step, **values})
+        self._unwritten += 1
+        if time.monotonic() - self._flushed_at > FLUSH_INTERVAL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write metrics.parquet."""
+        if not self._unwritten:
+            return
+        names = {"step": None} | {name: None for row in self._metrics for name in row if name != "step"}
+        columns = {name: [row.get(name) for row in self._metrics] for name in names}
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns), sink)
+        self.folder.write("metrics.parquet", sink.getvalue().to_pybytes())
+        self._unwritten, self._flushed_at = 0, time.monotonic()
+
+    def record_input(self, kind: Literal["data", "model"], uri: str, digest: str) -> None:
+        """Lineage: what this run was made from."""
+        environment = self.environment
+        inputs = [i for i in environment.get("inputs", []) if i["uri"] != uri]
+        environment["inputs"] = [*inputs, {"kind": kind, "uri": uri, "sha256": digest}]
+        self.folder.write("environment.json", json.dumps(environment, indent=2))
+
+    def add_evidence(self, evidence: Iterable[Evidence]) -> None:
+        """Add to evidence.json."""
+        items = [*self.evidence, *evidence]
+        self.folder.write("evidence.json", json.dumps([e.model_dump(mode="json") for e in items], indent=2))
