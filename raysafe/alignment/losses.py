@@ -55,7 +55,9 @@ def dpo_loss(
     rewards_B = (beta * chosen_B).detach(), (beta * rejected_B).detach()
     if kind == "ipo":
         if chosen_lengths_B is None or rejected_lengths_B is None:
-            raise ValueError("the ipo loss averages over completion tokens: give chosen_lengths_B and rejected_lengths_B")
+            raise ValueError(
+                "the ipo loss averages over completion tokens: give chosen_lengths_B and rejected_lengths_B"
+            )
         delta_B = chosen_B / chosen_lengths_B - rejected_B / rejected_lengths_B
         return (delta_B - 1 / (2 * beta)) ** 2, *rewards_B
     delta_B = chosen_B - rejected_B

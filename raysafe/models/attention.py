@@ -37,7 +37,9 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention output (1, T, H, D). H query heads share G key/value heads."""
     if packed_trees is None:
-        raise ModelError("a model set to packed attention was called without packed_trees; load it with attention='sdpa'")
+        raise ModelError(
+            "a model set to packed attention was called without packed_trees; load it with attention='sdpa'"
+        )
     heads = query_1HTD.shape[1]
     if key_1GTD.shape[1] != heads:
         # expanding beats enable_gqa on CPU by a tenth

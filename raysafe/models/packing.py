@@ -80,7 +80,8 @@ class TokenBatch:
 def lay_out(prompts: Sequence[np.ndarray], branches: Sequence[Sequence[np.ndarray]], layout: Layout) -> TokenBatch:
     """Token ids of prompts (P,) and, per prompt, of the completions that continue it, as one batch.
 
-    Completions are numbered prompt by prompt. With no prompt, a completion's first token has no predictor and is no target.
+    Completions are numbered prompt by prompt. With no prompt, a completion's first token has no predictor: it is
+    no target.
     """
     if not layout.share_prompt:
         prompts = [prompt for prompt, several in zip(prompts, branches, strict=True) for _ in several]

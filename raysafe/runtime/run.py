@@ -1,6 +1,7 @@
 """Run: one directory per run, complete enough to judge it, compare it and resume it.
 
-config.yaml, environment.json, metrics.parquet (one row a step), events.jsonl, checkpoints/, model/, evidence.json, report.html.
+It holds config.yaml, environment.json, metrics.parquet (one row a step), events.jsonl, checkpoints/, model/,
+evidence.json and report.html.
 The driver is the only writer; every file is replaced whole.
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from raysafe.config import Job
-from raysafe.errors import StorageError
+from raysafe.errors import Interrupted, StorageError
 from raysafe.records.evidence import Evidence
 from raysafe.runtime.environment import describe_environment
 from raysafe.runtime.storage import Folder
@@ -55,7 +57,9 @@ class Run:
         """Read the run at `uri`; raises StorageError where there is none."""
         run = cls(Folder(uri))
         if not run.folder.exists("config.yaml"):
-            raise StorageError(f"{uri} is not a run: it has no config.yaml; `raysafe runs list` shows the runs there are")
+            raise StorageError(
+                f"{uri} is not a run: it has no config.yaml; `raysafe runs list` shows the runs there are"
+            )
         if run.folder.exists("events.jsonl"):
             run._events = [json.loads(line) for line in run.folder.read("events.jsonl").splitlines()]
         if run.folder.exists("metrics.parquet"):
@@ -99,12 +103,12 @@ class Run:
         return [Evidence.model_validate(item) for item in json.loads(self.folder.read("evidence.json"))]
 
     def event(self, event: str, **fields: Any) -> None:
-        """Append to events.jsonl, durable when this returns. `event` may set the status: running, finished, failed, …"""
+        """Append to events.jsonl, at once. Some events set the status: running, finished, failed, interrupted."""
         self._events.append({"time": datetime.now(UTC).isoformat(), "event": event, **fields})
         self.folder.write("events.jsonl", "".join(json.dumps(e, default=str) + "\n" for e in self._events))
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """One row of metrics; written every few seconds and at `flush`. A repeated step (after a resume) replaces its row."""
+        """One row of metrics, written every few seconds and at `flush`; after a resume, a repeated step replaces its row."""
         while self._metrics and self._metrics[-1]["step"] >= step:
             self._metrics.pop()
         self._metrics.append({"step": step, **values})
@@ -122,6 +126,24 @@ class Run:
         pq.write_table(pa.table(columns), sink)
         self.folder.write("metrics.parquet", sink.getvalue().to_pybytes())
         self._unwritten, self._flushed_at = 0, time.monotonic()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Keep the status true while work is done: running, then finished, interrupted or failed."""
+        self.event("running")
+        try:
+            yield
+        except (KeyboardInterrupt, Interrupted):
+            self._close("interrupted")
+            raise
+        except BaseException as error:
+            self._close("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        self._close("finished")
+
+    def _close(self, event: str, **fields: Any) -> None:
+        self.flush()
+        self.event(event, **fields)
 
     def record_input(self, kind: Literal["data", "model"], uri: str, digest: str) -> None:
         """Lineage: what this run was made from."""

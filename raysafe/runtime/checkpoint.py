@@ -1,0 +1,119 @@
+"""Training state on disk: safetensors for tensors, JSON for the rest, no pickle.
+
+A checkpoint holds the trainable parameters, the optimiser's moments, every rank's random state, and the position: the
+step, which fixes the data position and the learning rate, and the best validation figure so far. Tensors are whole, so
+a run may resume on another number of ranks.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+_SPREAD = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)
+
+
+@dataclass
+class Position:
+    """Where training stands."""
+
+    step: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    evaluations_without_gain: int = 0
+    tokens: int = 0
+
+
+def gather_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Full trainable parameters on the CPU; every rank must call it, rank 0 gets them."""
+    return _contiguous(get_model_state_dict(module, options=_FULL))
+
+
+def spread_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """The reverse of `gather_weights`; every rank must call it with the same tensors."""
+    set_model_state_dict(module, dict[str, Any](weights), options=_SPREAD)
+
+
+def gather_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return get_optimizer_state_dict(module, optimizer, options=_FULL)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """This rank's torch (and CUDA) generator states."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def write(
+    folder: Path,
+    weights: dict[str, Tensor],
+    optimizer: dict[str, Any],
+    random_states: list[dict[str, Tensor]],
+    position: Position,
+) -> None:
+    """Write a checkpoint's files into an empty folder."""
+    save_file(weights, folder / "weights.safetensors")
+    moments = {
+        f"{name}|{key}": torch.as_tensor(value)
+        for name, entry in optimizer["state"].items()
+        for key, value in entry.items()
+    }
+    save_file(_contiguous(moments), folder / "optimizer.safetensors")
+    save_file(
+        {f"{rank}|{kind}": state for rank, states in enumerate(random_states) for kind, state in states.items()},
+        folder / "random.safetensors",
+    )
+    groups = json.dumps({"position": asdict(position), "groups": optimizer["param_groups"]})
+    (folder / "state.json").write_text(groups)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "weights.safetensors")
+
+
+def restore(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, rank: int, device: torch.device
+) -> tuple[Position, bool]:
+    """Load a checkpoint into the module and optimiser; the flag says whether this rank's random state was in it."""
+    state = json.loads((folder / "state.json").read_text())
+    spread_weights(module, read_weights(folder))
+    entries: dict[str, Any] = {}
+    for key, value in load_file(folder / "optimizer.safetensors").items():
+        name, field = key.rsplit("|", 1)
+        entries.setdefault(name, {})[field] = value
+    set_optimizer_state_dict(module, optimizer, {"state": entries, "param_groups": state["groups"]}, options=_SPREAD)
+    states = load_file(folder / "random.safetensors")
+    known = f"{rank}|cpu" in states
+    if known:
+        torch.set_rng_state(states[f"{rank}|cpu"])
+        if device.type == "cuda" and f"{rank}|cuda" in states:
+            torch.cuda.set_rng_state(states[f"{rank}|cuda"], device)
+    return Position(**state["position"]), known
+
+
+def seed_everything(seed: int, rank: int) -> None:
+    """Seed torch, CUDA and numpy for one rank."""
+    torch.manual_seed(seed * 1_000_003 + rank)
+    np.random.seed((seed * 1_000_003 + rank) % 2**32)
+
+
+def _contiguous(tensors: dict[str, Any]) -> dict[str, Tensor]:
+    """Own, contiguous memory for each: safetensors refuses tensors that share storage (tied weights)."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,130 @@
+"""Starting or joining Ray, once, and refusing a job that the machine or cluster can't hold before it starts."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from raysafe.config import Config
+from raysafe.errors import ResourceError
+
+logger = logging.getLogger(__name__)
+
+
+class Needs(Config):
+    """What a job asks for: `workers` bundles of CPUs and GPUs, each on one node."""
+
+    workers: int = Field(1, ge=1)
+    cpus: float = Field(1, ge=0, description="CPUs per worker.")
+    gpus: float = Field(0, ge=0, description="GPUs per worker.")
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one node has, or, with `count` > 1, what each of several nodes that may still be started would have."""
+
+    name: str
+    cpus: float
+    gpus: float
+    count: int = 1
+
+
+def local_node() -> Node:
+    """This machine, as Ray would see it; CUDA_VISIBLE_DEVICES is honoured."""
+    import torch
+    from ray._private.utils import get_num_cpus
+
+    return Node("this machine", float(get_num_cpus()), float(torch.cuda.device_count()))
+
+
+def fits(needs: Needs, nodes: list[Node]) -> bool:
+    """Whether every worker finds a place on one of the nodes."""
+    places = 0
+    for node in nodes:
+        by_cpu = node.cpus // needs.cpus if needs.cpus else float(needs.workers)
+        by_gpu = node.gpus // needs.gpus if needs.gpus else float(needs.workers)
+        places += int(min(by_cpu, by_gpu)) * node.count
+    return places >= needs.workers
+
+
+def refuse(needs: Needs, nodes: list[Node], where: str) -> ResourceError:
+    """The error for needs that don't fit, with a table of asked and offered."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for heading in ("", "nodes", "CPUs each", "GPUs each"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    table.add_row("asked (workers)", str(needs.workers), f"{needs.cpus:g}", f"{needs.gpus:g}")
+    for node in nodes:
+        table.add_row(f"offered: {node.name}", str(node.count), f"{node.cpus:g}", f"{node.gpus:g}")
+    text = io.StringIO()
+    Console(file=text, width=100).print(table)
+    return ResourceError(
+        f"{where} can't hold {needs.workers} worker(s) of {needs.cpus:g} CPUs and {needs.gpus:g} GPUs each: "
+        f"lower workers, cpus_per_worker or gpus_per_worker, or use a larger cluster\n{text.getvalue().rstrip()}"
+    )
+
+
+def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
+    """Start a local Ray, or join the one at `address` (or RAY_ADDRESS), unless this process has one already.
+
+    Raises ResourceError where `needs` can't be met: before Ray is started when it is local, after joining otherwise,
+    counting what the autoscaler may still add.
+    """
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if not ray.is_initialized():
+        if address is None and needs is not None and not fits(needs, [local_node()]):
+            raise refuse(needs, [local_node()], "this machine")
+        try:
+            ray.init(
+                address=address,
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+        except ConnectionError as error:
+            raise ResourceError(f"can't join a Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
+    if needs is not None:
+        nodes = cluster_nodes()
+        if not fits(needs, nodes):
+            raise refuse(needs, nodes, "the cluster")
+
+
+def cluster_nodes(wait_s: float = 2.0) -> list[Node]:
+    """Alive nodes of the joined cluster and the node types that its autoscaler may add."""
+    import ray
+
+    deadline = time.monotonic() + wait_s
+    while not (alive := [n for n in ray.nodes() if n["Alive"]]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    nodes = [
+        Node(n["NodeManagerHostname"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0)) for n in alive
+    ]
+    return nodes + _nodes_to_come(nodes)
+
+
+def _nodes_to_come(alive: list[Node]) -> list[Node]:
+    """Nodes that the autoscaler may still start, from the configuration that it publishes."""
+    # get_cluster_config is private in Ray 2.60; Ray Data reads the same to size its actor pools
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    to_come = []
+    for group in config.node_group_configs if config else ():
+        cpus, gpus = float(group.resources.get("CPU", 0)), float(group.resources.get("GPU", 0))
+        standing = sum(node.cpus == cpus and node.gpus == gpus for node in alive)
+        # a maximum of -1 means that there is none
+        count = group.max_count - standing if group.max_count >= 0 else 10_000
+        if count > 0:
+            to_come.append(Node(f"{group.name} (autoscaler)", cpus, gpus, count))
+    return to_come

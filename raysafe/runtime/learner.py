@@ -1,0 +1,91 @@
+"""Learner: what is trained and how it is scored. fit() (in fit.py) owns everything else: loop, ranks, checkpoints."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from raysafe.config import Config
+from raysafe.runtime.cluster import Needs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor, nn
+
+
+class FitConfig(Config):
+    """How a learner is trained; the same fields for every one of them."""
+
+    epochs: int = Field(1, ge=1, description="Passes over the training rows.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many steps, whatever the epochs say.")
+    batch_size: int = Field(16, ge=1, description="Rows per optimiser step, over all workers.")
+    micro_tokens: int = Field(
+        4096, ge=1, description="Tokens per forward pass on one worker: lower it if memory runs out."
+    )
+    learning_rate: float = Field(1e-5, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay rates of the two moments.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after the warm-up.")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    clip_norm: float | None = Field(1.0, gt=0, description="Largest norm of the gradient; none to leave it.")
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
+        "auto", description="bfloat16 computes under autocast with float32 weights; auto takes it on GPUs that have it."
+    )
+    sharding: Literal["ddp", "fsdp"] = Field("ddp", description="Copy the model to every worker, or shard it (FSDP2).")
+    activation_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass to save memory."
+    )
+    workers: int = Field(1, ge=1, description="Training processes.")
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+    evaluate_every: int | None = Field(None, ge=1, description="Steps between validations; once an epoch by default.")
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="Steps between checkpoints, besides one per validation."
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="Best checkpoints kept, besides the latest.")
+    monitor: str = Field("loss", description="Validation figure that chooses the best model.")
+    monitor_mode: Literal["min", "max"] = "min"
+    patience: int | None = Field(None, ge=1, description="Stop after this many validations without a better figure.")
+    max_failures: int = Field(3, ge=0, description="Times that dead workers are replaced before the run fails.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.precision == "float64" and self.gpus_per_worker:
+            raise ValueError("precision float64 is for exact comparisons on the CPU: set gpus_per_worker to 0")
+        if self.gpus_per_worker not in (0, 1):
+            raise ValueError("a training worker drives one GPU: set gpus_per_worker to 0 or 1 and add workers instead")
+        return self
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(workers=self.workers, cpus=self.cpus_per_worker, gpus=self.gpus_per_worker)
+
+
+class Learner(ABC):
+    """One trainable thing. It is pickled to the workers: it holds settings and paths, no modules or open files."""
+
+    padded: bool = False
+    """Whether collate pads rows to the longest, so that micro-batches are sized by count times longest."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Load or construct the module on the CPU in float32; the same on every rank."""
+
+    @abstractmethod
+    def collate(self, rows: pa.Table) -> Any:
+        """A batch: an object with `to(device)` and `weight`, the units (tokens, pairs) that its loss sums over."""
+
+    @abstractmethod
+    def loss(self, module: nn.Module, batch: Any) -> tuple[Tensor, dict[str, tuple[Tensor | float, float]]]:
+        """The loss summed, not averaged, over the batch's units, and metrics as (sum, count).
+
+        fit() divides by the units of the whole step, over ranks and accumulation. `module` may be wrapped: its forward
+        pass must be called through it.
+        """
+
+    @abstractmethod
+    def save(self, module: nn.Module, folder: Path) -> None:
+        """Write the trained, unwrapped module as a model folder."""
