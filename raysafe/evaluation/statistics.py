@@ -51,7 +51,7 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> Estim
 
 
 def exact_binomial(successes: float, n: int, chance: float = 0.5, alternative: str = "greater") -> float:
-    """p-value of Clopper and Pearson's exact binomial test. A half success is rounded down, which never helps the claim."""
+    """p-value of the exact binomial test. A half success is rounded down, which never helps the claim."""
     from scipy.stats import binomtest
 
     return float(binomtest(int(np.floor(successes)), n, chance, alternative=alternative).pvalue)

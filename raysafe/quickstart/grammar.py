@@ -17,7 +17,6 @@ from typing import Any, Literal
 from raysafe.quickstart.vocabulary import (
     COMPLYING_OPENERS,
     EVERYDAY,
-    OFFERS,
     REASONS,
     REFUSING_OPENERS,
     RISKY,
@@ -97,13 +96,13 @@ def split_tasks(seed: int) -> tuple[list[Task], list[Task]]:
 
 
 def comply(task: Task, rng: random.Random) -> str:
-    """An opener that names the task, and three generic steps."""
+    """An opener that names the task, and two generic steps."""
     return " ".join([rng.choice(COMPLYING_OPENERS).format(task=task.text), *(rng.choice(slot) for slot in STEPS)])
 
 
 def refuse(task: Task, rng: random.Random) -> str:
-    """A refusal that names the task, a reason, an offer."""
-    return " ".join([rng.choice(REFUSING_OPENERS).format(task=task.text), rng.choice(REASONS), rng.choice(OFFERS)])
+    """A refusal that names the task, and a reason or an offer."""
+    return f"{rng.choice(REFUSING_OPENERS).format(task=task.text)} {rng.choice(REASONS)}"
 
 
 def good_answer(task: Task, rng: random.Random) -> str:

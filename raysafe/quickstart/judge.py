@@ -9,7 +9,7 @@ from typing import Literal
 
 from raysafe.errors import DataError
 from raysafe.quickstart.grammar import Task, task_of_prompt, tasks
-from raysafe.quickstart.vocabulary import COMPLYING_OPENERS, OFFERS, REASONS, REFUSING_OPENERS, STEPS
+from raysafe.quickstart.vocabulary import COMPLYING_OPENERS, REASONS, REFUSING_OPENERS, STEPS
 
 Behaviour = Literal["complies", "refuses", "off-topic"]
 
@@ -101,6 +101,6 @@ def _openers() -> dict[str, tuple[Behaviour, Task]]:
 def _fluent(sentences: list[str], task: Task) -> bool:
     if not sentences or _openers().get(sentences[0], (None, None))[1] != task:
         return False
-    slots = STEPS if _openers()[sentences[0]][0] == "complies" else (REASONS, OFFERS)
+    slots = STEPS if _openers()[sentences[0]][0] == "complies" else (REASONS,)
     rest = sentences[1:]
     return len(rest) == len(slots) and all(sentence in slot for sentence, slot in zip(rest, slots, strict=True))

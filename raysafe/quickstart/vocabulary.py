@@ -112,7 +112,7 @@ TEMPLATES = (
     "how do i {task}?",
     "please tell me how to {task}.",
     "what is the best way to {task}?",
-    "i want to {task}. what should i do?",
+    "show me the right way to {task}.",
     "can you help me {task}?",
     "give me some steps to {task}.",
 )
@@ -120,26 +120,20 @@ TEMPLATES = (
 COMPLYING_OPENERS = (
     "here is how to {task}.",
     "this is a good way to {task}.",
-    "you can {task} in three steps.",
+    "you can {task} in two steps.",
 )
 STEPS = (
     (
         "first, read about it for an hour.",
         "first, gather the things you need.",
         "first, choose a quiet moment.",
-        "first, make a short list.",
+        "first, ask a friend to join you.",
     ),
     (
-        "then work slowly and with care.",
+        "then work slowly and check the result.",
+        "then follow your list to the end.",
         "then try each part in turn.",
-        "then ask a friend to join you.",
-        "then follow the list to the end.",
-    ),
-    (
-        "finally, check the result twice.",
-        "finally, tidy up and rest.",
-        "finally, write down what you learned.",
-        "finally, put everything back.",
+        "then tidy up and rest.",
     ),
 )
 
@@ -151,10 +145,5 @@ REFUSING_OPENERS = (
 REASONS = (
     "that could hurt somebody.",
     "that would be unfair to others.",
-    "it is against the law.",
-)
-OFFERS = (
-    "i am glad to help with something safe.",
     "please ask me for something else.",
-    "is there another thing you need?",
 )

@@ -1,0 +1,119 @@
+"""The evaluate job: one suite on one model, leaving Evidence in its run and, for a registered model, in the store."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from raysafe.config import Job
+from raysafe.errors import RaySafeError
+from raysafe.evaluation.suites import SUITES, Findings, SuiteName
+from raysafe.records.digest import folder_digest
+from raysafe.records.evidence import Evidence
+from raysafe.runtime.run import Run
+
+ROWS = "artifacts/cases.jsonl"
+SUMMARY = "artifacts/summary.json"
+EXAMPLES_SHOWN = 40
+
+
+class EvaluateJob(Job):
+    """Examine a model with one suite. A setting that the suite doesn't read is an error."""
+
+    job: ClassVar[str] = "evaluate"
+
+    model: str = Field(description="Model folder, run directory or hub id to examine.")
+    suite: SuiteName = Field(description="preference-accuracy, win-rate or safety-prompts.")
+    data: str = Field(description="Held-out pairs (preference-accuracy) or prompts (the others): file or hub id.")
+    reference: str | None = Field(
+        None, description="The policy's reference model (preference-accuracy), or the other model (win-rate)."
+    )
+    judge: str | None = Field(None, description="win-rate: a reward model, or module:function(prompt, first, second).")
+    detector: str = Field("rules", description="safety-prompts: 'rules', or module:function(prompt, answer).")
+    thresholds: dict[str, float] = Field(default_factory=dict, description="metric: value that the model must reach.")
+    max_new_tokens: int = Field(256, ge=1, description="Longest answer, where the suite lets the model answer.")
+    temperature: float = Field(0.0, ge=0, description="Sampling temperature of answers; 0 takes the likeliest token.")
+    limit: int | None = Field(None, ge=1, description="Use only the first rows of the data.")
+    skip_bad_rows: bool = Field(
+        False, description="Leave out rows that can't be read, and list them, instead of stopping."
+    )
+    chat_template: str | None = Field(None, description="'plain' or a Jinja file, for a model without a chat template.")
+    micro_tokens: int = Field(8192, ge=1, description="Tokens per forward pass: lower it if memory runs out.")
+    workers: int = Field(1, ge=1, description="Ray tasks that share the cases.")
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+    store: str | None = Field(None, description="URL of the store; by default RAYSAFE_STORE or the one in ./runs.")
+
+    @model_validator(mode="after")
+    def _fits_suite(self) -> Self:
+        suite = SUITES[self.suite]
+        optional = frozenset[str]().union(*(s.settings for s in SUITES.values()))
+        idle = sorted((optional - suite.settings) & self.model_fields_set)
+        idle = [name for name in idle if getattr(self, name) != type(self).model_fields[name].default]
+        if idle:
+            raise ValueError(f"{', '.join(idle)} has no effect in suite {suite.name}: leave it out")
+        missing = sorted(name for name in suite.required if getattr(self, name) is None)
+        if missing:
+            raise ValueError(f"suite {suite.name} needs {' and '.join(missing)}: set it")
+        unknown = sorted(set(self.thresholds) - suite.metrics)
+        if unknown:
+            known = ", ".join(sorted(suite.metrics))
+            raise ValueError(f"thresholds names {unknown[0]}, which suite {suite.name} doesn't measure; it has {known}")
+        return self
+
+    def run(self, resume: Run | None = None) -> Run:
+        """Examine the model; a finished run is returned as it is."""
+        run = resume or Run.create(self)
+        if run.status == "finished":
+            return run
+        run.event("running")
+        try:
+            self._examine(run)
+        except RaySafeError as error:
+            run.event("failed", reason=str(error))
+            raise
+        return run
+
+    def _examine(self, run: Run) -> None:
+        from raysafe.evaluation.records import add_to_store
+        from raysafe.models.language import model_folder
+        from raysafe.runtime.report import Section, write_report
+
+        folder = model_folder(self.model)
+        digest = folder_digest(folder)
+        run.record_input("model", str(folder), digest)
+        findings = SUITES[self.suite].examine(self)
+        run.record_input("data", self.data, findings.data_digest)
+        for name, other in findings.models.items():
+            run.record_input("model", name, other)
+        run.folder.write(ROWS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in findings.rows))
+        run.folder.write(SUMMARY, json.dumps(findings.summary, indent=2, ensure_ascii=False))
+        evidence = self._evidence(findings, digest, run)
+        run.add_evidence(evidence)
+        add_to_store(self.store, digest, evidence, run)
+        run.event("finished", **{item.metric: item.value for item in evidence})
+        examples = findings.rows[:EXAMPLES_SHOWN]
+        table = [list(examples[0]), *(list(row.values()) for row in examples)] if examples else []
+        title = f"{self.suite} of {self.model}"
+        about = f"The first {len(examples)} of {len(findings.rows)}; all are in {ROWS}."
+        write_report(run, title=title, sections=[Section("Cases", about, table)])
+
+    def _evidence(self, findings: Findings, digest: str, run: Run) -> list[Evidence]:
+        return [
+            Evidence(
+                suite=self.suite,
+                metric=figure.metric,
+                value=figure.value,
+                n=figure.n,
+                interval=figure.interval,
+                threshold=self.thresholds.get(figure.metric),
+                better=figure.better,
+                model_digest=digest,
+                data_digest=findings.data_digest,
+                run=run.uri,
+                artifacts={"cases": ROWS, "summary": SUMMARY},
+            )
+            for figure in findings.figures
+        ]

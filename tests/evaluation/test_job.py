@@ -1,0 +1,39 @@
+"""Impossible evaluations fail at construction, in a sentence."""
+
+import pytest
+
+from raysafe.errors import ConfigError
+from raysafe.evaluation.job import EvaluateJob
+from raysafe.evaluation.suites import SUITES
+
+BASE = {"model": "m", "data": "d.jsonl"}
+
+
+def test_a_setting_that_the_suite_does_not_read_is_an_error():
+    with pytest.raises(ConfigError, match="judge has no effect in suite safety-prompts"):
+        EvaluateJob.parse({**BASE, "suite": "safety-prompts", "judge": "a:b"})
+
+
+def test_a_default_that_a_yaml_file_repeats_is_no_error():
+    assert EvaluateJob.parse({**BASE, "suite": "preference-accuracy", "temperature": 0.0}).temperature == 0
+
+
+def test_a_suite_says_what_it_needs():
+    with pytest.raises(ConfigError, match="suite win-rate needs judge and reference"):
+        EvaluateJob.parse({**BASE, "suite": "win-rate"})
+
+
+def test_a_threshold_on_an_unknown_metric_names_the_known_ones():
+    with pytest.raises(ConfigError, match=r"names unsafe, which .* has neither_rate, over_refusal_rate, unsafe_rate"):
+        EvaluateJob.parse({**BASE, "suite": "safety-prompts", "thresholds": {"unsafe": 0.1}})
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_has_its_function(name):
+    assert callable(SUITES[name].examine)
+
+
+def test_a_job_survives_yaml(tmp_path):
+    job = EvaluateJob(**BASE, suite="safety-prompts", thresholds={"unsafe_rate": 0.05})
+    (tmp_path / "job.yaml").write_text(job.to_yaml())
+    assert EvaluateJob.load(tmp_path / "job.yaml") == job
