@@ -108,7 +108,7 @@ class Run:
         self.folder.write("events.jsonl", "".join(json.dumps(e, default=str) + "\n" for e in self._events))
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """One row of metrics, written every few seconds and at `flush`; after a resume, a repeated step replaces its row."""
+        """One row of metrics, written every few seconds and at `flush`. A repeated step replaces its row."""
         while self._metrics and self._metrics[-1]["step"] >= step:
             self._metrics.pop()
         self._metrics.append({"step": step, **values})
