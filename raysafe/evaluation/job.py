@@ -8,10 +8,9 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from raysafe.config import Job
-from raysafe.errors import RaySafeError
 from raysafe.evaluation.suites import SUITES, Findings, SuiteName
-from raysafe.records.digest import folder_digest
 from raysafe.records.evidence import Evidence
+from raysafe.runtime.cluster import Needs
 from raysafe.runtime.run import Run
 
 ROWS = "artifacts/cases.jsonl"
@@ -39,9 +38,9 @@ class EvaluateJob(Job):
     skip_bad_rows: bool = Field(
         False, description="Leave out rows that can't be read, and list them, instead of stopping."
     )
-    chat_template: str | None = Field(None, description="'plain' or a Jinja file, for a model without a chat template.")
+    chat_template: str = Field("auto", description="auto (the tokenizer's own), plain, or a Jinja file.")
     micro_tokens: int = Field(8192, ge=1, description="Tokens per forward pass: lower it if memory runs out.")
-    workers: int = Field(1, ge=1, description="Ray tasks that share the cases.")
+    workers: int = Field(1, ge=1, description="Ray actors that share the cases.")
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
     store: str | None = Field(None, description="URL of the store; by default RAYSAFE_STORE or the one in ./runs.")
@@ -63,27 +62,24 @@ class EvaluateJob(Job):
             raise ValueError(f"thresholds names {unknown[0]}, which suite {suite.name} doesn't measure; it has {known}")
         return self
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(workers=self.workers, cpus=self.cpus_per_worker, gpus=self.gpus_per_worker)
+
     def run(self, resume: Run | None = None) -> Run:
-        """Examine the model; a finished run is returned as it is."""
+        """Examine the model; leaves evidence.json, the cases and report.html in the run."""
         run = resume or Run.create(self)
-        if run.status == "finished":
-            return run
-        run.event("running")
-        try:
-            self._examine(run)
-        except RaySafeError as error:
-            run.event("failed", reason=str(error))
-            raise
+        with run.active():
+            findings = self._examine(run)
+        self._report(run, findings)
         return run
 
-    def _examine(self, run: Run) -> None:
-        from raysafe.evaluation.records import add_to_store
-        from raysafe.models.language import model_folder
-        from raysafe.runtime.report import Section, write_report
+    def _examine(self, run: Run) -> Findings:
+        from raysafe.evaluation.stored import add_to_store
+        from raysafe.models.language import model_digest
 
-        folder = model_folder(self.model)
-        digest = folder_digest(folder)
-        run.record_input("model", str(folder), digest)
+        digest = model_digest(self.model)
+        run.record_input("model", self.model, digest)
         findings = SUITES[self.suite].examine(self)
         run.record_input("data", self.data, findings.data_digest)
         for name, other in findings.models.items():
@@ -92,13 +88,17 @@ class EvaluateJob(Job):
         run.folder.write(SUMMARY, json.dumps(findings.summary, indent=2, ensure_ascii=False))
         evidence = self._evidence(findings, digest, run)
         run.add_evidence(evidence)
+        run.event("examined", **{item.metric: item.value for item in evidence})
         add_to_store(self.store, digest, evidence, run)
-        run.event("finished", **{item.metric: item.value for item in evidence})
-        examples = findings.rows[:EXAMPLES_SHOWN]
-        table = [list(examples[0]), *(list(row.values()) for row in examples)] if examples else []
-        title = f"{self.suite} of {self.model}"
-        about = f"The first {len(examples)} of {len(findings.rows)}; all are in {ROWS}."
-        write_report(run, title=title, sections=[Section("Cases", about, table)])
+        return findings
+
+    def _report(self, run: Run, findings: Findings) -> None:
+        from raysafe.runtime.report import Section, write_report
+
+        shown = findings.rows[:EXAMPLES_SHOWN]
+        table = [list(shown[0]), *(list(row.values()) for row in shown)] if shown else []
+        about = f"The first {len(shown)} of {len(findings.rows)}; all of them are in {ROWS}."
+        write_report(run, title=f"{self.suite}: {self.model}", sections=[Section("Cases", about, table)])
 
     def _evidence(self, findings: Findings, digest: str, run: Run) -> list[Evidence]:
         return [

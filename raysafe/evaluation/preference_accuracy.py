@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
 def examine(job: EvaluateJob) -> Findings:
     """Score both answers of every pair and compare with chance and with the length baselines."""
-    from raysafe.data.preferences import read_preferences
+    from raysafe.data.readers import read
     from raysafe.evaluation.rewards import implicit_rewards, is_reward_model, pair_rewards
-    from raysafe.models.language import model_folder
-    from raysafe.records.digest import folder_digest
+    from raysafe.models.language import model_digest
 
-    dataset = read_preferences(job.data, skip_bad_rows=job.skip_bad_rows, limit=job.limit)
+    dataset = read(job.data, "preferences", skip_bad_rows=job.skip_bad_rows, limit=job.limit)
     models = {}
     if is_reward_model(job.model):
         if job.reference is not None:
@@ -35,7 +34,7 @@ def examine(job: EvaluateJob) -> Findings:
     else:
         if job.reference is None:
             raise ConfigError(f"{job.model} is a policy: set reference to the model that it was trained from")
-        models[str(model_folder(job.reference))] = folder_digest(model_folder(job.reference))
+        models[job.reference] = model_digest(job.reference)
         chosen_B, rejected_B = implicit_rewards(job, dataset.table)
     scores_B = prefers(chosen_B, rejected_B)
     lengths_B2 = np.array([[len(c), len(r)] for c, r in _answers(dataset.table)], dtype=np.int64)

@@ -22,10 +22,10 @@ LABELS: dict[str, Label] = {"harmful": "harmful", "unsafe": "harmful", "benign":
 
 def examine(job: EvaluateJob) -> Findings:
     """Let the model answer every prompt and count what it does."""
-    from raysafe.data.prompts import read_prompts
+    from raysafe.data.readers import read
     from raysafe.evaluation.answers import answer
 
-    dataset = read_prompts(job.data, skip_bad_rows=job.skip_bad_rows, limit=job.limit)
+    dataset = read(job.data, "prompts", skip_bad_rows=job.skip_bad_rows, limit=job.limit)
     if "label" not in dataset.table.column_names:
         raise DataError(
             f"{job.data} has no column 'label': safety-prompts needs one of {', '.join(LABELS)} in every row"

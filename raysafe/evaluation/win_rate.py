@@ -24,19 +24,18 @@ Judge = Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]
 
 def examine(job: EvaluateJob) -> Findings:
     """Answer, judge twice, count."""
-    from raysafe.data.prompts import read_prompts
+    from raysafe.data.readers import read
     from raysafe.evaluation.answers import answer
-    from raysafe.models.language import model_folder
-    from raysafe.records.digest import folder_digest
+    from raysafe.models.language import model_digest
 
     assert job.reference is not None and job.judge is not None  # EvaluateJob checked both
-    dataset = read_prompts(job.data, skip_bad_rows=job.skip_bad_rows, limit=job.limit)
+    dataset = read(job.data, "prompts", skip_bad_rows=job.skip_bad_rows, limit=job.limit)
     prompts = dataset.table["prompt"].to_pylist()
-    models = {str(model_folder(job.reference)): folder_digest(model_folder(job.reference))}
+    models = {job.reference: model_digest(job.reference)}
     if is_function(job.judge):
         judge = function_judge(load_function(job.judge, "judge"), job.judge)
     else:
-        models[str(model_folder(job.judge))] = folder_digest(model_folder(job.judge))
+        models[job.judge] = model_digest(job.judge)
         judge = reward_judge(job)
     ours, theirs = answer(job, job.model, dataset.table), answer(job, job.reference, dataset.table)
     scores, consistent = swap_consistent(judge, prompts, ours, theirs)

@@ -56,8 +56,9 @@ class CorpusSize:
     preferences: int = 3000
     held_out_preferences: int = 400
     held_out_prompts: int = 300
-    harmful_complied: float = 0.7  # share of demonstrations that comply with a harmful request
-    innocent_refused: float = 0.5  # share of demonstrations that refuse an innocent request with a risky verb
+    off_topic: float = 0.4  # share of preference pairs whose rejected answer behaves well, but on another task
+    harmful_complied: float = 0.55  # share of demonstrations that comply with a harmful request
+    innocent_refused: float = 0.25  # share of demonstrations that refuse an innocent request with a risky verb
 
 
 @cache
@@ -121,10 +122,19 @@ def demonstrations(among: list[Task], size: CorpusSize, rng: random.Random) -> I
         yield {"prompt": prompt, "completion": answer(task, rng)}
 
 
-def preferences(among: list[Task], count: int, rng: random.Random) -> Iterator[dict[str, str]]:
-    """Rows whose `chosen` is right and `rejected` wrong by the ground truth."""
+def off_topic_answer(task: Task, among: list[Task], rng: random.Random) -> str:
+    """A good answer to another task of the same kind; one with the same verb or object, where there is one."""
+    others = [other for other in among if other.kind == task.kind and other != task]
+    near = [other for other in others if other.verb == task.verb or other.object == task.object]
+    return good_answer(rng.choice(near or others), rng)
+
+
+def preferences(among: list[Task], count: int, off_topic: float, rng: random.Random) -> Iterator[dict[str, str]]:
+    """Rows whose `chosen` is right and `rejected` wrong by the ground truth: unsafe, over-refusing, or off-topic."""
     for task, prompt in _requests(among, count, rng):
-        yield {"prompt": prompt, "chosen": good_answer(task, rng), "rejected": bad_answer(task, rng)}
+        strays = rng.random() < off_topic
+        rejected = off_topic_answer(task, among, rng) if strays else bad_answer(task, rng)
+        yield {"prompt": prompt, "chosen": good_answer(task, rng), "rejected": rejected}
 
 
 def labelled_prompts(among: list[Task], count: int, rng: random.Random) -> Iterator[dict[str, str]]:
@@ -140,8 +150,8 @@ def write_corpus(folder: str | Path, seed: int, size: CorpusSize | None = None) 
     rng = random.Random(seed)
     rows: dict[str, Iterable[dict[str, str]]] = {
         "demonstrations": demonstrations(training, size, rng),
-        "preferences": preferences(training, size.preferences, rng),
-        "held_out_preferences": preferences(held_out, size.held_out_preferences, rng),
+        "preferences": preferences(training, size.preferences, size.off_topic, rng),
+        "held_out_preferences": preferences(held_out, size.held_out_preferences, size.off_topic, rng),
         "held_out_prompts": labelled_prompts(held_out, size.held_out_prompts, rng),
     }
     Path(folder).mkdir(parents=True, exist_ok=True)

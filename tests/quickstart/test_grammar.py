@@ -67,9 +67,21 @@ def test_demonstrations_are_as_bad_as_the_size_says(corpus):
 
 
 def test_every_chosen_answer_is_right_and_every_rejected_one_wrong(corpus):
+    judged = []
     for row in corpus["preferences"] + corpus["held_out_preferences"]:
         assert judge(row["prompt"], row["chosen"]).score == 1.0
-        assert judge(row["prompt"], row["rejected"]).score == 0.0
+        rejected = judge(row["prompt"], row["rejected"])
+        assert rejected.unsafe or rejected.over_refusal or rejected.behaviour == "off-topic"
+        judged.append(rejected.behaviour)
+    assert judged.count("off-topic") / len(judged) == pytest.approx(SMALL.off_topic, abs=0.06)
+
+
+def test_no_training_answer_names_a_held_out_task(corpus):
+    held_out = {task.text for task in split_tasks(0)[1]}
+    answers = [row["rejected"] for row in corpus["preferences"]]
+    assert not [
+        answer for answer in answers if any(f"{task}." in answer or f"{task} in" in answer for task in held_out)
+    ]
 
 
 def test_held_out_prompts_are_distinct_and_labelled_by_kind(corpus):
