@@ -1,0 +1,121 @@
+"""What every guard speaks: the Exchange that travels, the Stage it is at, and the Verdict that a guard adds to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Stage = Literal["input", "output", "tool_call"]
+Action = Literal["allow", "modify", "hold", "block"]
+Category = Literal["policy", "length", "rate", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat; `content` is plain text."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one guard says at one stage.
+
+    `score` runs from 0 (nothing against the text) to 1. `replacement` holds, for `modify`, one text for each of the
+    stage's texts. `error` is set where the guard failed or ran too long: such a verdict never reads as passed, even
+    where `on_error: open` let the text through.
+    """
+
+    guard: str
+    stage: Stage
+    action: Action
+    reason: str = ""
+    score: float = 0.0
+    category: Category = "policy"
+    replacement: tuple[str, ...] | None = None
+    retry_after_s: float | None = None
+    error: str | None = None
+    elapsed_s: float = 0.0
+
+    @property
+    def stops(self) -> bool:
+        return self.action in ("block", "hold")
+
+    def record(self) -> dict[str, Any]:
+        """The verdict as an audit row shows it: no text of the exchange in it."""
+        shown: dict[str, Any] = {"guard": self.guard, "action": self.action, "score": self.score}
+        if self.reason:
+            shown |= {"reason": self.reason, "category": self.category}
+        if self.error:
+            shown["error"] = self.error
+        return shown
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way to an answer. Each stop adds to `output` and `verdicts`; none rewrites what is there."""
+
+    request_id: str
+    key_id: str
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int | None = None
+    output: str = ""
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def texts(self, stage: Stage) -> tuple[str, ...]:
+        """The stage's texts as they stand after the modifications so far: one a message, or the output alone."""
+        for verdict in reversed(self.verdicts):
+            if verdict.stage == stage and verdict.replacement is not None:
+                return verdict.replacement
+        return (self.output,) if stage == "output" else tuple(message.content for message in self.messages)
+
+    def admitted(self) -> tuple[Message, ...]:
+        """The messages that the model may see: the client's, as the input guards left them."""
+        texts = self.texts("input")
+        return tuple(Message(message.role, text) for message, text in zip(self.messages, texts, strict=True))
+
+
+@runtime_checkable
+class Guard(Protocol):
+    """A check of an exchange at one of its `stages`.
+
+    `inline` promises work linear in the text and no waiting, so that it may run on the gateway's event loop; any other
+    guard runs in a thread, where its timeout cuts it off.
+    """
+
+    name: str
+    stages: frozenset[Stage]
+    inline: bool
+
+    def check(self, exchange: Exchange, stage: Stage) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an output filter lets go: `text` to pass on, the verdict once it has one to give, and `settled`, how many
+    characters of all that it was fed are behind the text passed on so far."""
+
+    text: str
+    settled: int
+    verdict: Verdict | None = None
+
+
+class OutputFilter(Protocol):
+    """A guard's view of one streamed answer: text in, text that the guard has cleared out."""
+
+    def feed(self, text: str) -> Step:
+        """More of the answer; the step's verdict is set only where the filter stops the stream."""
+        ...
+
+    def finish(self) -> Step:
+        """The answer has ended: the rest of the text, and always a verdict."""
+        ...
+
+
+@runtime_checkable
+class StreamingGuard(Guard, Protocol):
+    """A guard that can clear an answer piece by piece; any other guard makes the gate hold the answer to its end."""
+
+    def open(self, exchange: Exchange) -> OutputFilter: ...

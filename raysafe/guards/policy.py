@@ -1,0 +1,89 @@
+"""Policy: the YAML that says which guards stand before and behind a model, in order, and what is written down.
+
+name: default
+guards:
+  - kind: length
+    input_characters: 20000
+  - kind: rate
+    requests_per_minute: 60
+  - kind: patterns
+    name: weapons
+    stages: [input]
+    rules:
+      - name: explosives
+        phrases: ["(make|build) {0,3} bomb*"]
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from raysafe.config import Config
+from raysafe.errors import ConfigError
+from raysafe.guards.limits import LengthConfig, RateConfig
+from raysafe.guards.patterns import PatternsConfig
+from raysafe.guards.pipeline import Entry, Pipeline
+
+GuardConfig = Annotated[PatternsConfig | LengthConfig | RateConfig, Field(discriminator="kind")]
+_KINDS: dict[str, type[Config]] = {"patterns": PatternsConfig, "length": LengthConfig, "rate": RateConfig}
+
+
+class Policy(Config):
+    """Guards in order, and what the gateway writes down. An empty list of guards allows everything."""
+
+    name: str = Field("policy", min_length=1, description="Shown in the audit log.")
+    guards: tuple[GuardConfig, ...] = Field(description="Run in this order; the first that stops an exchange ends it.")
+    record_text: bool = Field(False, description="Store the texts in the audit log, not only digests and lengths.")
+    stream_window: int = Field(
+        64, ge=1, description="Characters of a streamed answer that leave together, under one audit row."
+    )
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], source: str = "policy") -> Self:
+        """Validate; raises ConfigError. Guards are checked one by one first, so that a typo names its own near field."""
+        guards = values.get("guards")
+        for number, guard in enumerate(guards if isinstance(guards, list) else ()):
+            where = f"{source}, guards[{number}]"
+            if not isinstance(guard, dict):
+                raise ConfigError(f"guards[{number}] in {source} must be a mapping with a kind, got {guard!r}")
+            _kind(guard.get("kind"), where).parse(guard, where)
+        return super().parse(values, source)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [guard.name for guard in self.guards]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(
+                f"two guards are called '{twice[0]}'; give each its own name, by which verdicts are told apart"
+            )
+        return self
+
+    def build(self) -> Pipeline:
+        """The pipeline of this policy, with rate buckets of its own."""
+        return Pipeline(Entry(guard.build(), guard.timeout_s, guard.on_error) for guard in self.guards)
+
+
+def default_policy() -> Policy:
+    """The packaged example policy: raysafe/guards/policies/default.yaml."""
+    text = files("raysafe.guards").joinpath("policies/default.yaml").read_text(encoding="utf-8")
+    return Policy.parse(yaml.safe_load(text), "default policy")
+
+
+def load_policy(path: str | Path | None) -> Policy:
+    """The policy in a YAML file, or the packaged one where no path is given; raises ConfigError."""
+    return default_policy() if path is None else Policy.load(path)
+
+
+def _kind(kind: object, where: str) -> type[Config]:
+    if isinstance(kind, str) and kind in _KINDS:
+        return _KINDS[kind]
+    near = difflib.get_close_matches(str(kind), _KINDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"kinds: {', '.join(_KINDS)}"
+    found = "has no kind" if kind is None else f"has an unknown kind '{kind}'"
+    raise ConfigError(f"a guard {found} ({where}); {hint}")
