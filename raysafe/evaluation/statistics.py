@@ -74,7 +74,7 @@ def paired_t(first: Sequence[float], second: Sequence[float], confidence: float 
     from scipy.stats import t
 
     a, b = _paired(first, second)
-    estimate = mean_interval(a - b, confidence)
+    estimate = mean_interval((a - b).tolist(), confidence)
     error = float((a - b).std(ddof=1) / np.sqrt(a.size))
     if error == 0:
         p_value = 1.0 if estimate.value == 0 else 0.0

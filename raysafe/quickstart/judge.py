@@ -93,9 +93,11 @@ def _sentences(answer: str) -> list[str]:
 @cache
 def _openers() -> dict[str, tuple[Behaviour, Task]]:
     """Every opening sentence of the language, and what it announces."""
-    complying = {o.format(task=t.text): ("complies", t) for o in COMPLYING_OPENERS for t in tasks()}
-    refusing = {o.format(task=t.text): ("refuses", t) for o in REFUSING_OPENERS for t in tasks()}
-    return {**complying, **refusing}
+    found: dict[str, tuple[Behaviour, Task]] = {}
+    for task in tasks():
+        found |= {opener.format(task=task.text): ("complies", task) for opener in COMPLYING_OPENERS}
+        found |= {opener.format(task=task.text): ("refuses", task) for opener in REFUSING_OPENERS}
+    return found
 
 
 def _fluent(sentences: list[str], task: Task) -> bool:

@@ -6,6 +6,11 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_POINTS = 400
 COLOURS = ("#3f7fd1", "#e08a2c", "#3a9d6b", "#b35aa8")
@@ -21,40 +26,74 @@ class Series:
     y: Sequence[float]
 
 
+@dataclass(frozen=True)
+class Bars:
+    """One bar a label, with a whisker where an interval is known."""
+
+    name: str
+    labels: Sequence[str]
+    values: Sequence[float]
+    intervals: Sequence[tuple[float, float] | None] = ()
+
+
+def plot(items: Sequence[Series] | Sequence[Bars]) -> str:
+    """An SVG element of curves or of grouped bars."""
+    curves = [item for item in items if isinstance(item, Series)]
+    return line_plot(curves) if curves else bar_plot([item for item in items if isinstance(item, Bars)])
+
+
 def line_plot(series: Sequence[Series]) -> str:
     """An SVG element of the curves, with a legend where there are several; long curves are thinned to MAX_POINTS."""
-    from matplotlib.figure import Figure  # a Figure without pyplot draws by Agg and keeps no global state
-
-    figure = Figure(figsize=(4.4, 2.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure()
     for index, curve in enumerate(series):
         stride = max(1, len(curve.x) // MAX_POINTS)
         marker = "o" if len(curve.x) < 12 else None
-        axes.plot(
-            curve.x[::stride],
-            curve.y[::stride],
-            label=curve.name,
-            color=COLOURS[index % 4],
-            marker=marker,
-            markersize=3,
-        )
+        x, y = curve.x[::stride], curve.y[::stride]
+        axes.plot(x, y, label=curve.name, color=COLOURS[index % len(COLOURS)], marker=marker, markersize=3)
+    _finish(axes, legend=len(series) > 1)
+    return _svg(figure)
+
+
+def bar_plot(groups: Sequence[Bars]) -> str:
+    """An SVG element of bars side by side, one colour a group."""
+    figure, axes = _figure()
+    width = 0.8 / len(groups)
+    for index, bars in enumerate(groups):
+        places = [at + (index - (len(groups) - 1) / 2) * width for at in range(len(bars.labels))]
+        axes.bar(places, bars.values, width * 0.92, label=bars.name, color=COLOURS[index % len(COLOURS)])
+        for place, interval in zip(places, bars.intervals, strict=False):
+            if interval is not None:
+                axes.plot([place, place], interval, color=_INK, linewidth=1)
+    axes.set_xticks(range(len(groups[0].labels)), groups[0].labels)
+    _finish(axes, legend=len(groups) > 1)
+    return _svg(figure)
+
+
+def _figure() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure  # a Figure without pyplot draws by Agg and keeps no global state
+
+    figure = Figure(figsize=(4.4, 2.6), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _finish(axes: Axes, *, legend: bool) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for spine in axes.spines.values():
         spine.set_color(_INK)
     axes.tick_params(colors=_INK, labelsize=8)
     axes.grid(alpha=0.18)
-    if len(series) > 1:
+    axes.set_axisbelow(True)
+    if legend:
         axes.legend(frameon=False, fontsize=8, labelcolor=_INK)
-    return _svg(figure)
 
 
-def _svg(figure: object) -> str:
+def _svg(figure: Figure) -> str:
     import matplotlib
 
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "raysafe"}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})  # type: ignore[attr-defined]
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = re.sub(r"^.*?(?=<svg)", "", text.getvalue(), flags=re.DOTALL)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     return svg.replace(_INK, "currentColor").strip()

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from raysafe.records.evidence import Evidence
-from raysafe.runtime.plots import Series, line_plot
+from raysafe.runtime.plots import Bars, Series, plot
 from raysafe.runtime.run import Run
 
 MAX_CELL_CHARACTERS = 2000
@@ -48,7 +48,7 @@ class Section:
     title: str
     text: str = ""
     table: Sequence[Sequence[Any]] = ()
-    plots: Mapping[str, Sequence[Series]] = field(default_factory=dict)
+    plots: Mapping[str, Sequence[Series] | Sequence[Bars]] = field(default_factory=dict)
 
 
 def write_report(run: Run, *, title: str | None = None, sections: Sequence[Section] = ()) -> None:
@@ -127,10 +127,10 @@ def metric_plots(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Series]]
     return plots
 
 
-def _plots(plots: Mapping[str, Sequence[Series]]) -> str:
+def _plots(plots: Mapping[str, Sequence[Series] | Sequence[Bars]]) -> str:
     if not plots:
         return ""
-    figures = (f"<figure><figcaption>{escape(n)}</figcaption>{line_plot(s)}</figure>" for n, s in plots.items())
+    figures = (f"<figure><figcaption>{escape(n)}</figcaption>{plot(items)}</figure>" for n, items in plots.items())
     return f'<div class="plots">{"".join(figures)}</div>'
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from raysafe.config import Job
 from raysafe.records.evidence import Evidence
-from raysafe.runtime.plots import Series, line_plot
+from raysafe.runtime.plots import Bars, Series, line_plot, plot
 from raysafe.runtime.report import MAX_CELL_CHARACTERS, Section, metric_plots, write_report
 from raysafe.runtime.run import Run
 
@@ -118,3 +118,9 @@ def test_train_and_validation_share_a_plot():
 def test_plot_takes_the_pages_text_colour():
     svg = line_plot([Series("loss", [1, 2, 3], [3.0, 2.0, 1.0])])
     assert svg.startswith("<svg") and "currentColor" in svg
+
+
+def test_bars_are_drawn_with_their_names_and_labels():
+    before = Bars("before", ["unsafe", "over-refusal"], [0.6, 0.2], [(0.5, 0.7), None])
+    svg = plot([before, Bars("after", ["unsafe", "over-refusal"], [0.05, 0.0])])
+    assert all(word in svg for word in ("before", "after", "unsafe", "over-refusal"))
