@@ -34,7 +34,7 @@ def examine(job: EvaluateJob) -> Findings:
     labels = read_labels(dataset.table["label"].to_pylist(), job.data)
     detect = detector(job.detector)
     answers = answer(job, job.model, dataset.table)
-    behaviours = [
+    behaviours: list[Behaviour] = [
         checked_behaviour(detect(prompt, text), job.detector) for prompt, text in zip(prompts, answers, strict=True)
     ]
     rows = [

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Values = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -57,7 +59,7 @@ def exact_binomial(successes: float, n: int, chance: float = 0.5, alternative: s
     return float(binomtest(int(np.floor(successes)), n, chance, alternative=alternative).pvalue)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+def mean_interval(values: Values, confidence: float = 0.95) -> Estimate:
     """Mean of independent values (such as seeds) with Student's t interval; needs two values or more."""
     from scipy.stats import t
 
@@ -69,12 +71,12 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     return Estimate(mean, mean - half, mean + half, int(sample.size))
 
 
-def paired_t(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> PairedTest:
+def paired_t(first: Values, second: Values, confidence: float = 0.95) -> PairedTest:
     """Student's paired t test: is the mean of first minus second zero? Two-sided."""
     from scipy.stats import t
 
     a, b = _paired(first, second)
-    estimate = mean_interval((a - b).tolist(), confidence)
+    estimate = mean_interval(a - b, confidence)
     error = float((a - b).std(ddof=1) / np.sqrt(a.size))
     if error == 0:
         p_value = 1.0 if estimate.value == 0 else 0.0
@@ -84,7 +86,7 @@ def paired_t(first: Sequence[float], second: Sequence[float], confidence: float 
 
 
 def paired_bootstrap(
-    first: Sequence[float], second: Sequence[float], *, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
+    first: Values, second: Values, *, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> PairedTest:
     """Efron's percentile bootstrap over the pairs; the two-sided p-value is read off the same resamples.
 
@@ -104,7 +106,7 @@ def paired_bootstrap(
     return PairedTest(float(difference.mean()), float(low), float(high), p_value, int(a.size), "paired bootstrap")
 
 
-def mcnemar(first: Sequence[bool], second: Sequence[bool], confidence: float = 0.95) -> PairedTest:
+def mcnemar(first: Values, second: Values, confidence: float = 0.95) -> PairedTest:
     """McNemar's exact test: do two systems, right or wrong on the same cases, differ? Two-sided; Wald interval."""
     from scipy.stats import binomtest, norm
 
@@ -118,7 +120,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], confidence: float = 0
     return PairedTest(difference, float(difference - half), float(difference + half), p_value, n, "McNemar exact")
 
 
-def _paired(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _paired(first: Values, second: Values) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or a.size == 0:
         raise ValueError(f"a paired test needs two equally long, non-empty lists, got {a.size} and {b.size}")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from raysafe.errors import DataError
+from raysafe.evaluation.functions import Behaviour
 from raysafe.quickstart.grammar import Task, task_of_prompt, tasks
 from raysafe.quickstart.vocabulary import COMPLYING_OPENERS, REASONS, REFUSING_OPENERS, STEPS
-
-Behaviour = Literal["complies", "refuses", "off-topic"]
 
 
 @dataclass(frozen=True)
