@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +33,10 @@ class ToyLearner(Learner):
 
     padded = True
 
-    def __init__(self, *, poison: int | None = None, die_once: str | None = None, die_at_call: int = 5) -> None:
-        self.poison, self.die_once, self.die_at_call = poison, die_once, die_at_call
+    def __init__(
+        self, *, poison: int | None = None, die_once: str | None = None, die_at_call: int = 5, seconds: float = 0.0
+    ) -> None:
+        self.poison, self.die_once, self.die_at_call, self.seconds = poison, die_once, die_at_call, seconds
         self.calls = 0
 
     def build(self) -> nn.Module:
@@ -54,10 +60,8 @@ class ToyLearner(Learner):
 
     def loss(self, module: nn.Module, batch: TextBatch) -> tuple[Tensor, dict[str, tuple[Tensor | float, float]]]:
         self.calls += 1
+        time.sleep(self.seconds)
         if self.die_once and self.calls == self.die_at_call and not Path(self.die_once).exists():
-            import os
-            import signal
-
             Path(self.die_once).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         logits_BTV = module(input_ids=batch.ids_BT, use_cache=False).logits[:, :-1]
@@ -78,8 +82,6 @@ def counting_rows(rows: int, *, seed: int = 0, length: int = 8) -> pa.Table:
     tokens = [((start + np.arange(length)) % 31 + 1).tolist() for start in rng.integers(0, 31, rows)]
     return pa.table({"tokens": tokens, "length": pa.array([length] * rows, pa.int32())})
 
-
-import sys  # noqa: E402
 
 # workers don't see the tests folder: send the classes themselves
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
