@@ -110,7 +110,7 @@ class RateConfig(Config):
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: `level` units are left at time `at`; it refills at `per_s` up to `capacity`, and may go into debt."""
+    """A token bucket: `level` units are left at time `at`; it refills at `per_s` up to `capacity`; debt is possible."""
 
     per_s: float
     capacity: float
@@ -127,8 +127,10 @@ class Bucket:
 
 
 class RateGuard:
-    """Refuses a request that a key's bucket doesn't cover. Answers are charged as they come, never cut: they may leave a
-    debt that the key's next request waits for."""
+    """Refuses a request that a key's bucket doesn't cover.
+
+    Answers are charged as they come and never cut: they may leave a debt that the key's next request waits for.
+    """
 
     inline = True
 

@@ -1,7 +1,7 @@
 """Matching phrases in one pass: a lazily built DFA (as in RE2) over folded text, the same for whole and streamed text.
 
-Each symbol costs one dictionary look-up, or, the first time that a state meets it, a step over at most all positions of the
-automaton: linear in the text whatever it holds. States are dropped when there are too many.
+Each symbol costs one dictionary look-up, or, the first time that a state meets it, a step over at most all positions
+of the automaton: linear in the text whatever it holds. States are dropped when there are too many.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Matcher:
         return live
 
     def begins(self, held: Sequence[tuple[str, int]], after_separator: bool) -> int:
-        """Index in `held` (symbols and offsets) of the earliest beginning of a phrase that ends with its last symbol."""
+        """Index in `held` (symbols, offsets) of the earliest beginning of a phrase that ends with its last symbol."""
         automaton = self.automaton
         for index, (first, _) in enumerate(held):
             if first == IGNORED:

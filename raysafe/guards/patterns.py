@@ -1,6 +1,6 @@
-"""PatternGuard: phrases that are blocked, held or cut out, however they are disguised; see phrases.py for their language.
+"""PatternGuard: phrases that are blocked, held or cut out, however they are disguised; phrases.py has their language.
 
-It catches wording, not meaning: cheap, exact and explainable, and no substitute for a guard that understands the request.
+It catches wording, not meaning: cheap, exact and explainable, and no substitute for a guard that understands a request.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class PatternFilter:
 
 
 def cut_out(texts: tuple[str, ...], hits: list[Hit], replacement: str) -> tuple[str, ...]:
-    """The texts, joined by one character, with each hit replaced in the text where it begins and cut from those after."""
+    """The texts, joined by one character, with each hit replaced where it begins and cut from the texts after."""
     starts = [0]
     for text in texts:
         starts.append(starts[-1] + len(text) + 1)

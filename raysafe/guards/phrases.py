@@ -114,7 +114,7 @@ class Positions:
         return Fragment(fragment.first, fragment.last, True, fragment.letters)
 
     def word(self, text: str, any_ending: bool) -> Fragment:
-        """The word written together (with punctuation inside at will), or spelled with separators between all letters."""
+        """The word written together (punctuation inside at will), or spelled with separators between all letters."""
         symbols = "".join(fold(character) for character in text).replace(IGNORED, "").lower()
         if not symbols or any(symbol in SEPARATORS for symbol in symbols):
             raise ValueError(f"word {text!r} holds a character that is no letter and no digit; write a space instead")
@@ -208,9 +208,8 @@ class _Parser:
             filled = Fragment(whole.first, whole.last, False, whole.letters)
             joined = positions.cat(filled, separated)
             both = positions.either(joined, required)
-            return Fragment(
-                both.first, both.last | (filled.last if item.nullable else frozenset()), item.nullable, both.letters
-            )
+            last = both.last | filled.last if item.nullable else both.last
+            return Fragment(both.first, last, item.nullable, both.letters)
         return positions.cat(whole, positions.optional(separated) if item.nullable else separated)
 
     def _item(self) -> Fragment:

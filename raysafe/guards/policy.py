@@ -46,7 +46,7 @@ class Policy(Config):
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "policy") -> Self:
-        """Validate; raises ConfigError. Guards are checked one by one first, so that a typo names its own near field."""
+        """Validate; raises ConfigError. Guards are checked one by one first, so that a typo names its near field."""
         guards = values.get("guards")
         for number, guard in enumerate(guards if isinstance(guards, list) else ()):
             where = f"{source}, guards[{number}]"

@@ -1,8 +1,11 @@
-"""Folding text to the symbols that phrases are matched on, one character at a time, so that chunking can't change it.
+"""Folding text to the symbols that phrases are matched on, one character at a time, whatever the chunks.
 
-Each character becomes one or more symbols: a lower-case Latin letter for anything that reads as one (NFKC and NFKD forms,
-homoglyphs, letters with strokes or marks), a digit, another script's letter, a separator, or IGNORED for what can't be seen.
+Each character becomes one or more symbols: a lower-case Latin letter for anything that reads as one (compatibility
+forms, homoglyphs, letters with strokes or marks), a digit, another script's letter, a separator, or IGNORED for what
+can't be seen.
 """
+
+# ruff: noqa: RUF001
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ _LOOK_ALIKES = {
     "l": "ⳑᏞꓡℓ",
     "m": "мМΜᎷꓟⲙ",
     "n": "пηռոΝꓠⲛ",
-    "o": "оοօσՕჿꓳⲟ೦௦०〇",
+    "o": "оοօσՕჿꓳⲟ〇",
     "p": "рρᏢꓑⲣ",
     "q": "ԛզգ",
     "r": "гᎡᏒꓣⲅᴦ",

@@ -1,0 +1,74 @@
+"""A policy file becomes a pipeline, or one sentence that names the field and its near field."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raysafe.errors import ConfigError
+from raysafe.guards.policy import Policy, default_policy, load_policy
+
+RULES = [{"name": "r", "phrases": ["a b"]}]
+
+
+def test_the_packaged_policy_names_its_guards_in_order() -> None:
+    pipeline = default_policy().build()
+    assert [entry.guard.name for entry in pipeline.entries] == ["length", "rate", "harmful-requests", "harmful-answers"]
+    assert pipeline.inline
+
+
+def test_a_policy_file_is_the_same_policy(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(default_policy().to_yaml())
+    assert load_policy(path) == default_policy()
+    assert load_policy(None) == default_policy()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"guards": [], "recordtext": True}, "unknown field 'recordtext' in p.yaml; did you mean 'record_text'?"),
+        (
+            {"guards": [{"kind": "length", "input_character": 3}]},
+            "unknown field 'input_character' in p.yaml, guards[0]; did you mean 'input_characters'?",
+        ),
+        (
+            {"guards": [{"kind": "patterns", "rules": [{"name": "r", "phrase": ["a"]}]}]},
+            "unknown field 'phrase' in p.yaml, guards[0], rules[0]; did you mean 'phrases'?",
+        ),
+        ({"guards": [{"kind": "pattern"}]}, "unknown kind 'pattern' (p.yaml, guards[0]); did you mean 'patterns'?"),
+        ({"guards": [{"rules": RULES}]}, "has no kind (p.yaml, guards[0])"),
+        ({"guards": ["patterns"]}, "guards[0] in p.yaml must be a mapping"),
+        ({}, "field 'guards' is required in p.yaml"),
+        ({"guards": [{"kind": "rate", "requests_per_minute": -1}]}, "requests_per_minute: Input should be greater"),
+        (
+            {"guards": [{"kind": "patterns", "rules": RULES}, {"kind": "patterns", "rules": RULES}]},
+            "two guards are called 'patterns'",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_remedy(values: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Policy.parse(values, "p.yaml")
+    assert sentence in str(caught.value)
+
+
+def test_a_failing_rule_may_be_stated_open() -> None:
+    policy = Policy.parse({"guards": [{"kind": "patterns", "rules": RULES, "on_error": "open", "timeout_s": 1}]}, "p")
+    entry = policy.build().entries[0]
+    assert (entry.on_error, entry.timeout_s) == ("open", 1)
+
+
+def test_a_file_that_is_not_yaml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("guards: [")
+    with pytest.raises(ConfigError, match=r"policy\.yaml is not valid YAML"):
+        load_policy(path)
+
+
+def test_the_example_documents_every_field_it_sets() -> None:
+    from importlib.resources import files
+
+    text = files("raysafe.guards").joinpath("policies/default.yaml").read_text()
+    assert set(yaml.safe_load(text)) == set(Policy.model_fields)
