@@ -1,0 +1,175 @@
+"""Conversations as tokens, after a model's own chat template.
+
+The prompt is encoded alone, as it is when the model answers it, and the completion is what the template adds to that
+for the answer. Texts can't forge turns: a special token's name inside a message is broken up before it is encoded.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from raysafe.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = Mapping[str, str]
+"""`role` (system, user, assistant) and `content`."""
+
+PLAIN = (
+    "{{ bos_token or '' }}"
+    "{% for message in messages %}"
+    "{{ '\\n\\n' if not loop.first }}{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{{ eos_token or '' if message['role'] == 'assistant' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n\\n' if messages }}Assistant:{% endif %}"
+)
+"""`User: …`, an empty line, `Assistant: …` and the end-of-sequence token: for base models without a template."""
+
+_BREAK = "\u200b"
+
+
+class ChatFormat:
+    """Encodes prompts and answers. `tokenizer` carries the template in use, so that a saved model has it too."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str = "auto") -> None:
+        """template: `auto` (the tokenizer's own), `plain`, or the path of a Jinja file; raises ModelError."""
+        self.tokenizer = copy.copy(tokenizer)
+        self.template = _find_template(tokenizer, template)
+        self.tokenizer.chat_template = self.template
+        specials = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special and len(str(t)) > 1}
+        longest_first = sorted(specials | set(tokenizer.all_special_tokens), key=len, reverse=True)
+        self._specials = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def encode(self, messages: Sequence[Message], completion: str | None = None) -> tuple[list[int], list[int]]:
+        """Prompt ids and completion ids; the completion ends as the template ends a turn.
+
+        With no messages the completion is encoded as a bare text: the beginning-of-sequence token where the tokenizer
+        has one, the text, the end-of-sequence token.
+        """
+        if completion is None:
+            return self.encode_batch([messages])[0][0], []
+        prompts, completions = self.encode_batch([messages], [completion])
+        return prompts[0], completions[0]
+
+    def encode_batch(
+        self, prompts: Sequence[Sequence[Message]], *completions: Sequence[str]
+    ) -> tuple[list[list[int]], ...]:
+        """A column of prompt ids, then one column of completion ids for each column of completions given.
+
+        A row's prompt ids plus completion ids are the tokens of the template's rendering of the whole conversation,
+        less what the template writes after the end-of-turn token. Where the tokenizer would merge the prompt's last
+        characters with the answer's first into one token, the two are encoded apart, as they are when generating.
+        """
+        prompt_texts = [self._render(messages, answer=None) for messages in prompts]
+        prompt_ids = self._tokenise(prompt_texts)
+        columns = [prompt_ids]
+        for column in completions:
+            whole_texts = [
+                self._render(messages, answer=answer) for messages, answer in zip(prompts, column, strict=True)
+            ]
+            rows = zip(prompt_texts, whole_texts, prompt_ids, self._tokenise(whole_texts), strict=True)
+            columns.append([self._completion(*row) for row in rows])
+        return tuple(columns)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of what decides the tokens: vocabulary, merges, special tokens and the template."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        state = (
+            json.loads(backend.to_str()) if backend is not None else dict(sorted(self.tokenizer.get_vocab().items()))
+        )
+        # how the last call padded or cut is not part of the tokenizer
+        state.pop("padding", None)
+        state.pop("truncation", None)
+        identity = [type(self.tokenizer).__name__, state, self.tokenizer.special_tokens_map, self.template]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer: the end-of-sequence token and the template's end of an assistant's turn."""
+        stops = {self.tokenizer.eos_token_id} - {None}
+        _, completion = self.encode([{"role": "user", "content": "a"}], "b")
+        stops |= {completion[-1]} & set(self.tokenizer.all_special_ids)
+        return tuple(sorted(stops))
+
+    def _render(self, messages: Sequence[Message], *, answer: str | None) -> str:
+        if not messages:
+            if answer is None:
+                return ""
+            bos, eos = self.tokenizer.bos_token or "", self.tokenizer.eos_token or ""
+            return f"{bos}{self._defused(answer)}{eos}"
+        turns = [{"role": m["role"], "content": self._defused(m["content"])} for m in messages]
+        if answer is not None:
+            turns.append({"role": "assistant", "content": self._defused(answer)})
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, chat_template=self.template, tokenize=False, add_generation_prompt=answer is None
+            )
+        except TemplateError as error:
+            roles = ", ".join(m["role"] for m in turns)
+            raise ModelError(f"the chat template refuses a conversation of {roles}: {error}") from None
+        assert isinstance(text, str)
+        # what follows the end-of-turn token is the template's glue to a next turn, which no answer ever reaches
+        return text if answer is None else _without_glue(text, self._specials)
+
+    def _defused(self, text: str) -> str:
+        if self._specials is None:
+            return text
+        return self._specials.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
+
+    def _tokenise(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+
+    def _completion(self, prompt_text: str, whole_text: str, prompt_ids: list[int], whole_ids: list[int]) -> list[int]:
+        if not whole_text.startswith(prompt_text):
+            raise ModelError(
+                "the chat template renders a prompt differently once its answer follows "
+                f"(prompt ends {prompt_text[-40:]!r}); set chat_template to 'plain' or to a Jinja file that doesn't"
+            )
+        if whole_ids[: len(prompt_ids)] == prompt_ids:
+            return whole_ids[len(prompt_ids) :]
+        apart = self._tokenise([whole_text[len(prompt_text) :]])[0]
+        if self.tokenizer.decode(prompt_ids + apart) != self.tokenizer.decode(whole_ids):
+            raise ModelError(
+                f"the tokenizer can't encode an answer apart from its prompt (ending {prompt_text[-40:]!r}); "
+                "set chat_template to one whose generation prompt ends in a special token or a line break"
+            )
+        return apart
+
+
+def _find_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    if template == "plain":
+        return PLAIN
+    if template == "auto":
+        own = tokenizer.chat_template
+        own = own.get("default") if isinstance(own, dict) else own
+        if not own:
+            raise ModelError(
+                "the tokenizer has no chat template: set chat_template to 'plain' or to the path of a Jinja file"
+            )
+        return own
+    try:
+        return Path(template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"can't read chat_template '{template}' ({error}): give 'auto', 'plain' or the path of a Jinja file"
+        ) from None
+
+
+def _without_glue(text: str, specials: re.Pattern[str] | None) -> str:
+    """`text` less white space that follows a special token at its end."""
+    kept = text.rstrip()
+    ends = [found.end() for found in specials.finditer(kept)] if specials else []
+    return kept if ends and ends[-1] == len(kept) else text
