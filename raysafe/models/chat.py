@@ -97,9 +97,10 @@ class ChatFormat:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end an answer: the end-of-sequence token and the template's end of an assistant's turn."""
-        stops = {self.tokenizer.eos_token_id} - {None}
         _, completion = self.encode([{"role": "user", "content": "a"}], "b")
-        stops |= {completion[-1]} & set(self.tokenizer.all_special_ids)
+        stops = {completion[-1]} & set(self.tokenizer.all_special_ids)
+        if isinstance(self.tokenizer.eos_token_id, int):
+            stops.add(self.tokenizer.eos_token_id)
         return tuple(sorted(stops))
 
     def _render(self, messages: Sequence[Message], *, answer: str | None) -> str:

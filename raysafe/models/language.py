@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -54,14 +56,19 @@ def model_folder(model: str | Path) -> Path:
 
 
 def load_policy(
-    model: str | Path, *, dtype: torch.dtype = torch.float32, attention: str | None = None
+    model: str | Path, *, dtype: torch.dtype = torch.float32, attention: str | None = None, seed: int = 0
 ) -> PreTrainedModel:
-    """A causal language model in eval mode on the CPU. `preset:tiny` is made on the spot, from seed 0, for bytes.
+    """A causal language model in eval mode on the CPU. `preset:tiny` is made on the spot, for bytes.
 
     attention: a name that transformers knows (sdpa by default), or models.attention.PACKED.
+    seed: of a preset's weights; other models have theirs already.
     """
     if str(model).startswith(PREFIX):
-        return make_policy(str(model), byte_tokenizer(), attention=attention or "sdpa").to(dtype)  # pyright: ignore
+        policy: Any = make_policy(str(model), byte_tokenizer(), seed, attention or "sdpa")
+        return policy.to(dtype=dtype)
+    architectures = load_config(model).architectures or []
+    if any("ForSequenceClassification" in name for name in architectures):
+        raise ModelError(f"{model} is a reward model, not a policy: give the model that it scores")
     return load_pretrained(AutoModelForCausalLM, model, dtype=dtype, attention=attention)
 
 
@@ -77,16 +84,17 @@ def load_pretrained(
     """`kind.from_pretrained` with problems as ModelError. may_miss: prefix of weights that are allowed to be new."""
     folder = model_folder(model)
     try:
-        loaded, report = kind.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=attention or "sdpa",
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-            **config,
-        )
+        with _no_load_report():
+            loaded, report = kind.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=attention or "sdpa",
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                **config,
+            )
     except Exception as error:  # transformers raises anything from KeyError to SafetensorError for a bad folder
         raise ModelError(f"can't load a model from {folder}: {_first_sentence(error)}") from error
     missing = sorted(k for k in report["missing_keys"] if may_miss is None or not k.startswith(may_miss))
@@ -114,7 +122,7 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
 
 def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ModelError where the tokenizer can't be this model's."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = cast("Any", model.get_input_embeddings()).weight.shape[0]
     used = max(tokenizer.get_vocab().values()) + 1
     if used > rows or used < _FEWEST_USED * rows:
         raise ModelError(
@@ -125,8 +133,8 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 def context_length(model: str | Path | PreTrainedConfig) -> int:
     """Longest sequence that a model takes, in tokens, from its config."""
-    config = model if hasattr(model, "get_text_config") else load_config(model)  # pyright: ignore
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)  # pyright: ignore
+    config: Any = load_config(model) if isinstance(model, str | Path) else model
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
     if not length:
         raise ModelError(
             f"the config of {model if isinstance(model, str) else 'the model'} names no context length: set max_length"
@@ -163,6 +171,17 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _no_load_report() -> Iterator[None]:
+    """transformers warns of missing weights in a table; load_pretrained judges them itself."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _download(name: str) -> Path:

@@ -8,7 +8,7 @@ small         4    256                 2.97 million   trials on a CPU
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from pydantic import Field
@@ -53,9 +53,9 @@ class Preset(Config):
             num_key_value_heads=self.key_value_heads,
             max_position_embeddings=self.context,
             tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=cast("int | None", tokenizer.bos_token_id),
+            eos_token_id=cast("int | None", tokenizer.eos_token_id),
+            pad_token_id=cast("int | None", tokenizer.pad_token_id),
         )
 
 
