@@ -1,0 +1,56 @@
+"""Decisions as audit rows: what is written, and a future that is done when the row is durable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from raysafe.guards.decision import Decision
+from raysafe.guards.guard import Exchange
+from raysafe.guards.policy import Policy
+
+ACTOR = "gateway"
+
+
+class AuditWriter(Protocol):
+    """The part of records.audit.AuditLog that the gateway uses."""
+
+    def submit(self, kind: str, actor: str, subject: str, details: dict[str, Any]) -> Future[Any]: ...
+
+
+class Ledger:
+    """Writes an exchange's decisions. Rows hold digests and lengths, and the texts only where the policy says so."""
+
+    def __init__(self, writer: AuditWriter, policy: Policy) -> None:
+        self._writer, self._policy = writer, policy
+
+    def decided(self, exchange: Exchange, decision: Decision, **more: Any) -> Future[Any]:
+        """The decision of one stage, on all of its text."""
+        texts = (exchange.output,) if decision.stage == "output" else [m.content for m in exchange.messages]
+        details: dict[str, Any] = {
+            "stage": decision.stage,
+            "action": decision.action,
+            "verdicts": [verdict.record() for verdict in decision.verdicts],
+            "not_run": list(decision.not_run),
+        }
+        return self._write("verdict", exchange, details | more, texts)
+
+    def released(self, exchange: Exchange, text: str, start: int, guards: Sequence[str]) -> Future[Any]:
+        """Characters `start` onward of a streamed answer, which all `guards` have let go, are about to leave."""
+        details = {"stage": "output", "action": "allow", "start": start, "cleared_by": list(guards)}
+        return self._write("release", exchange, details, (text,))
+
+    def _write(self, kind: str, exchange: Exchange, details: dict[str, Any], texts: Sequence[str]) -> Future[Any]:
+        joined = "\n".join(texts)
+        details |= {
+            "key": exchange.key_id,
+            "model": exchange.model,
+            "policy": self._policy.name,
+            "characters": sum(map(len, texts)),
+            "sha256": hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest(),
+        }
+        if self._policy.record_text:
+            details["texts"] = list(texts)
+        return self._writer.submit(kind, ACTOR, exchange.request_id, details)

@@ -1,0 +1,64 @@
+"""The gateway's own Prometheus metrics, in a registry of its own; no label ever holds text of an exchange."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from raysafe.guards.decision import Decision
+
+Outcome = Literal["allowed", "input_blocked", "output_blocked", "limited", "refused", "failed", "cancelled"]
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Counters of one gateway replica; the model's name is a label of each."""
+
+    def __init__(self, model: str) -> None:
+        self.registry = CollectorRegistry()
+        self._model = model
+        self._requests = Counter(
+            "raysafe_requests", "Chat requests by how they ended", ["model", "mode", "outcome"], registry=self.registry
+        )
+        self._verdicts = Counter(
+            "raysafe_verdicts",
+            "Guards' verdicts",
+            ["model", "guard", "stage", "action", "failed"],
+            registry=self.registry,
+        )
+        self._guard_s = Histogram(
+            "raysafe_guard_seconds",
+            "Time in one guard at one stage",
+            ["model", "guard", "stage"],
+            buckets=(1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.25, 1, 5),
+            registry=self.registry,
+        )
+        self._request_s = Histogram(
+            "raysafe_request_seconds", "Time of a request", ["model", "mode"], buckets=_SECONDS, registry=self.registry
+        )
+        self._tokens = Counter("raysafe_tokens", "Tokens of allowed answers", ["model", "kind"], registry=self.registry)
+        self._under_way = Gauge("raysafe_requests_under_way", "Requests now", ["model"], registry=self.registry)
+        self._unauthorised = Counter("raysafe_unauthorised", "Requests without a valid key", registry=self.registry)
+        self.under_way = self._under_way.labels(model)
+
+    def decided(self, decision: Decision) -> None:
+        for verdict in decision.verdicts:
+            failed = "yes" if verdict.error else "no"
+            self._verdicts.labels(self._model, verdict.guard, verdict.stage, verdict.action, failed).inc()
+            self._guard_s.labels(self._model, verdict.guard, verdict.stage).observe(verdict.elapsed_s)
+
+    def ended(self, stream: bool, outcome: Outcome, seconds: float) -> None:
+        mode = "stream" if stream else "whole"
+        self._requests.labels(self._model, mode, outcome).inc()
+        self._request_s.labels(self._model, mode).observe(seconds)
+
+    def tokens(self, prompt_tokens: int, completion_tokens: int) -> None:
+        self._tokens.labels(self._model, "prompt").inc(prompt_tokens)
+        self._tokens.labels(self._model, "completion").inc(completion_tokens)
+
+    def unauthorised(self) -> None:
+        self._unauthorised.inc()
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,224 @@
+"""One chat request from admission to answer: guards, model and audit log in the order that keeps them honest.
+
+The rule: a decision's audit row is durable before the first byte of its effect leaves. Rows are committed while the
+model generates, so that the client seldom waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from raysafe.guards.decision import Decision
+from raysafe.guards.guard import Exchange
+from raysafe.guards.pipeline import Pipeline
+from raysafe.serving.backend import Backend, Piece, Prompt, PromptTooLong
+from raysafe.serving.ledger import Ledger
+from raysafe.serving.metrics import Metrics, Outcome
+from raysafe.serving.openai_schema import ApiError, ChatRequest, Chunks, FinishReason, completion, usage
+
+T = TypeVar("T")
+Put = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Post:
+    """What every session at one gateway shares."""
+
+    pipeline: Pipeline
+    backend: Backend
+    ledger: Ledger
+    metrics: Metrics
+    timeout_s: float
+    stream_window: int
+
+
+class Session:
+    """A request that has been authenticated and parsed."""
+
+    def __init__(self, post: Post, exchange: Exchange, request: ChatRequest) -> None:
+        self._post, self._exchange, self._request = post, exchange, request
+        self._started = time.perf_counter()
+        self._admission: Future[Any] | None = None
+        self._outcome: Outcome = "failed"
+        self._released = 0
+
+    async def whole(self) -> dict[str, Any]:
+        """The body of a whole answer; raises ApiError."""
+        async with self._accounted():
+            await self._admit()
+            async with self._generating():
+                answer = await self._post.backend.complete(self._prompt())
+            self._exchange.output = answer.text
+            decision = await self._guarded(lambda: self._post.pipeline.check(self._exchange, "output"))
+            self._post.metrics.decided(decision)
+            row = self._post.ledger.decided(self._exchange, decision, finish_reason=answer.finish_reason)
+            await self._durable(self._admission, row)
+            counts = usage(answer.prompt_tokens, answer.completion_tokens)
+            if decision.stopped_by:
+                self._refuse_output(decision)
+                return self._body("", "content_filter", counts, refusal=self._explain(decision))
+            self._outcome = "allowed"
+            self._post.metrics.tokens(answer.prompt_tokens, answer.completion_tokens)
+            return self._body(self._exchange.texts("output")[0], answer.finish_reason, counts)
+
+    async def stream(self, put: Put) -> None:
+        """Put the events of a streamed answer; raises ApiError."""
+        async with self._accounted():
+            await self._admit()
+            chunks = Chunks(self._exchange.request_id, self._exchange.model)
+            gate = self._post.pipeline.stream(self._exchange)
+            waiting, last = "", Piece("", 0, 0)
+            pieces = self._post.backend.stream(self._prompt())
+            async with aclosing(pieces), self._generating():
+                async for last in pieces:
+                    waiting += await self._guarded(lambda text=last.text: gate.feed(text) if text else "")
+                    if gate.decision is not None:
+                        break
+                    if len(waiting) >= self._post.stream_window:
+                        await self._release(put, chunks, waiting)
+                        waiting = ""
+            if gate.decision is None:
+                waiting += await self._guarded(gate.finish)
+            await self._conclude(put, chunks, gate.decision, waiting, last)
+
+    async def _admit(self) -> None:
+        """Input guards; raises the ApiError of a refusal once its row is durable. An admission's row commits later."""
+        decision = await self._guarded(lambda: self._post.pipeline.check(self._exchange, "input"))
+        self._post.metrics.decided(decision)
+        self._admission = self._post.ledger.decided(self._exchange, decision)
+        if decision.stopped_by:
+            await self._durable(self._admission)
+            self._outcome = "limited" if decision.stopped_by.category == "rate" else "input_blocked"
+            raise _refusal(decision)
+
+    async def _release(self, put: Put, chunks: Chunks, text: str) -> None:
+        """Let cleared text go, under a row of its own."""
+        guards = [entry.guard.name for entry in self._post.pipeline.at("output")]
+        row = self._post.ledger.released(self._exchange, text, self._released, guards)
+        await self._durable(self._admission, row)
+        await self._put_text(put, chunks, text)
+
+    async def _put_text(self, put: Put, chunks: Chunks, text: str) -> None:
+        delta = {"content": text} if self._released else {"role": "assistant", "content": text}
+        self._released += len(text)
+        await put(chunks.delta(delta))
+
+    async def _conclude(self, put: Put, chunks: Chunks, decision: Decision | None, text: str, last: Piece) -> None:
+        """The decision on the whole answer, its row, and what is left to send."""
+        assert decision is not None
+        self._post.metrics.decided(decision)
+        stopped = decision.stopped_by is not None
+        released = self._released + (0 if stopped else len(text))
+        row = self._post.ledger.decided(self._exchange, decision, finish_reason=last.finish_reason, released=released)
+        await self._durable(self._admission, row)
+        if stopped:
+            self._refuse_output(decision)
+            refusal: dict[str, Any] = {"refusal": self._explain(decision)}
+            await put(chunks.delta(refusal if self._released else {"role": "assistant", **refusal}, "content_filter"))
+        else:
+            self._outcome = "allowed"
+            self._post.metrics.tokens(last.prompt_tokens, last.completion_tokens)
+            if text or not self._released:
+                await self._put_text(put, chunks, text)
+            await put(chunks.delta({}, last.finish_reason or "stop"))
+        if self._request.stream_options and self._request.stream_options.include_usage:
+            await put(chunks.usage(usage(last.prompt_tokens, last.completion_tokens)))
+        await put(Chunks.DONE)
+
+    def _refuse_output(self, decision: Decision) -> None:
+        """Count a stopped answer; raises ApiError where it was a guard's failure that stopped it, not the answer."""
+        verdict = decision.stopped_by
+        if verdict is not None and verdict.category == "error":
+            raise _guard_failed(verdict.reason)
+        self._outcome = "output_blocked"
+
+    def _explain(self, decision: Decision) -> str:
+        verdict = decision.stopped_by
+        assert verdict is not None
+        what = "is held for review" if verdict.action == "hold" else "was blocked"
+        return f"The answer {what} by the guard '{verdict.guard}': {verdict.reason}."
+
+    def _body(
+        self, text: str, finish: FinishReason, counts: dict[str, int], refusal: str | None = None
+    ) -> dict[str, Any]:
+        return completion(self._exchange.request_id, self._exchange.model, text, finish, counts, refusal)
+
+    def _prompt(self) -> Prompt:
+        request = self._request
+        return Prompt(
+            self._exchange.admitted(),
+            request.token_limit,
+            request.temperature,
+            request.top_p,
+            request.stop,
+            request.seed,
+        )
+
+    async def _guarded(self, work: Callable[[], T]) -> T:
+        """Guards that may wait run in a thread, so that they hold up their own request only."""
+        return work() if self._post.pipeline.inline else await asyncio.to_thread(work)
+
+    async def _durable(self, *rows: Future[Any] | None) -> None:
+        """Wait for audit rows; raises ApiError 503 where one can't be written, for then nothing may leave."""
+        try:
+            for row in rows:
+                if row is not None:
+                    # shielded: a client that goes must not cancel the writer's row
+                    await asyncio.shield(asyncio.wrap_future(row))
+        except Exception as error:
+            raise ApiError(
+                503, f"the audit log can't be written: {type(error).__name__}", kind="server_error", code="audit_failed"
+            ) from error
+
+    @asynccontextmanager
+    async def _generating(self) -> AsyncIterator[None]:
+        """The time limit and the errors of a generation, as ApiErrors."""
+        try:
+            async with asyncio.timeout(self._post.timeout_s):
+                yield
+        except TimeoutError:
+            limit = f"the answer took longer than {self._post.timeout_s:g} s"
+            raise ApiError(504, limit, kind="server_error", code="timeout") from None
+        except PromptTooLong as error:
+            self._outcome = "refused"
+            raise ApiError(400, str(error), code="context_length_exceeded", param="messages") from None
+
+    @asynccontextmanager
+    async def _accounted(self) -> AsyncIterator[None]:
+        self._post.metrics.under_way.inc()
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._outcome = "cancelled"
+            raise
+        finally:
+            self._post.metrics.under_way.dec()
+            self._post.metrics.ended(self._request.stream, self._outcome, time.perf_counter() - self._started)
+
+
+def _refusal(decision: Decision) -> ApiError:
+    """The error of a request that the input guards stopped."""
+    verdict = decision.stopped_by
+    assert verdict is not None
+    if verdict.category == "rate":
+        wait_s = verdict.retry_after_s or 1.0
+        headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+        return ApiError(429, verdict.reason, kind="requests", code="rate_limit_exceeded", headers=headers)
+    if verdict.category == "length":
+        return ApiError(400, verdict.reason, code="string_above_max_length", param="messages")
+    if verdict.category == "error":
+        return _guard_failed(verdict.reason)
+    what = "is held for review" if verdict.action == "hold" else "was blocked"
+    message = f"the request {what} by the guard '{verdict.guard}': {verdict.reason}"
+    return ApiError(400, message, code="content_policy_violation", param="messages")
+
+
+def _guard_failed(reason: str) -> ApiError:
+    return ApiError(503, f"{reason}; nothing is let through", kind="server_error", code="guard_failed")
