@@ -67,6 +67,7 @@ def write(
     optimizer: dict[str, Any],
     random_states: list[dict[str, Tensor]],
     position: Position,
+    rows: list[dict[str, Any]],
 ) -> None:
     """Write a checkpoint's files into an empty folder."""
     save_file(weights, folder / "weights.safetensors")
@@ -80,8 +81,8 @@ def write(
         {f"{rank}|{kind}": state for rank, states in enumerate(random_states) for kind, state in states.items()},
         folder / "random.safetensors",
     )
-    groups = json.dumps({"position": asdict(position), "groups": optimizer["param_groups"]})
-    (folder / "state.json").write_text(groups)
+    state = {"position": asdict(position), "groups": optimizer["param_groups"], "rows": rows}
+    (folder / "state.json").write_text(json.dumps(state))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -90,8 +91,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def restore(
     folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, rank: int, device: torch.device
-) -> tuple[Position, bool]:
-    """Load a checkpoint into the module and optimiser; the flag says whether this rank's random state was in it."""
+) -> tuple[Position, list[dict[str, Any]], bool]:
+    """Load a checkpoint into the module and optimiser.
+
+    Returns the position, rows of metrics that may never have been written, and whether this rank had a random state.
+    """
     state = json.loads((folder / "state.json").read_text())
     spread_weights(module, read_weights(folder))
     entries: dict[str, Any] = {}
@@ -105,7 +109,7 @@ def restore(
         torch.set_rng_state(states[f"{rank}|cpu"])
         if device.type == "cuda" and f"{rank}|cuda" in states:
             torch.cuda.set_rng_state(states[f"{rank}|cuda"], device)
-    return Position(**state["position"]), known
+    return Position(**state["position"]), state["rows"], known
 
 
 def seed_everything(seed: int, rank: int) -> None:

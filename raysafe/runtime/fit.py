@@ -43,14 +43,19 @@ class Inbox:
         self.rows: list[dict[str, Any]] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.total_steps: int | None = None
+        self.written_step = 0
         self.stop = False
         self.outcome: dict[str, Any] | None = None
         self.error: RaySafeError | None = None
 
-    def put(self, rows: list[dict[str, Any]], total_steps: int) -> bool:
+    def put(self, rows: list[dict[str, Any]], total_steps: int) -> tuple[bool, int]:
+        """Take rows; says whether to stop, and up to which step rows are safe in metrics.parquet."""
         self.rows.extend(rows)
         self.total_steps = total_steps
-        return self.stop
+        return self.stop, self.written_step
+
+    def wrote(self, step: int) -> None:
+        self.written_step = step
 
     def note(self, event: str, fields: dict[str, Any]) -> None:
         self.events.append((event, fields))
@@ -141,6 +146,7 @@ def _follow(thread: threading.Thread, inbox: Any, run: Run, progress: Progress) 
 
     asked = False
     alive = True
+    flushed = run.flushed_step
     while alive:
         try:
             thread.join(POLL_INTERVAL_S)
@@ -152,6 +158,9 @@ def _follow(thread: threading.Thread, inbox: Any, run: Run, progress: Progress) 
                 step = row.pop("step")
                 run.log(step, row)
                 progress.show(step, total, row)
+            if run.flushed_step != flushed:
+                flushed = run.flushed_step
+                inbox.wrote.remote(flushed)
         except KeyboardInterrupt:
             if asked:
                 raise

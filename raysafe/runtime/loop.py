@@ -101,6 +101,8 @@ class Worker:
         self.factor = learning_rate_factor(self.config, self.total_steps)
         self.position = Position()
         self.outbox: list[dict[str, Any]] = []
+        self.unwritten: list[dict[str, Any]] = []
+        """Rows that a kill of the driver would lose; checkpoints carry them."""
         self.asked: ray.ObjectRef | None = None
         self.reported_at = 0.0
         self.stop_wanted = False
@@ -121,6 +123,7 @@ class Worker:
                 due = True
             else:
                 due = last or (self.config.checkpoint_every is not None and step % self.config.checkpoint_every == 0)
+            self.unwritten.append(row)
             if due or stop:
                 self._save(row)
                 saved_at = step
@@ -176,6 +179,7 @@ class Worker:
             "epoch": self.position.step / self.epoch_steps,
             "learning_rate": rate,
             "gradient_norm": norm,
+            "step": self.position.step,
             "rows_per_s": len(rows) / seconds,
             "tokens_per_s": tokens / seconds,
         }
@@ -241,9 +245,11 @@ class Worker:
         """Send metrics to the driver every half second, and learn whether it wants to stop."""
         if self.rank:
             return
-        self.outbox.append({"step": self.position.step, **row})
+        self.outbox.append(row)
         if self.asked is not None and ray.wait([self.asked], timeout=0)[0]:
-            self.stop_wanted, self.asked = bool(ray.get(self.asked)), None
+            self.stop_wanted, written = ray.get(self.asked)
+            self.unwritten = [r for r in self.unwritten if r["step"] > written]
+            self.asked = None
         if now or (self.asked is None and time.monotonic() - self.reported_at > REPORT_INTERVAL_S):
             self.asked = self.order.inbox.put.remote(self.outbox, self.total_steps)
             self.outbox, self.reported_at = [], time.monotonic()
@@ -264,7 +270,7 @@ class Worker:
         folder = None
         if self.rank == 0:
             folder = tempfile.mkdtemp(prefix="raysafe-checkpoint-")
-            checkpoints.write(Path(folder), weights, optimizer, states, self.position)
+            checkpoints.write(Path(folder), weights, optimizer, states, self.position, self.unwritten)
         ray.train.report(
             {"step": self.position.step, "score": score},
             checkpoint=Checkpoint.from_directory(folder) if folder else None,
@@ -275,9 +281,11 @@ class Worker:
     def _resume(self) -> None:
         found = ray.train.get_checkpoint()
         if found is None:
+            if self.rank == 0:
+                ray.get(self.order.inbox.note.remote("started", {"workers": self.ranks}))
             return
         with found.as_directory() as folder:
-            self.position, known = checkpoints.restore(
+            self.position, self.unwritten, known = checkpoints.restore(
                 Path(folder), self.module, self.optimizer, rank=self.rank, device=self.device
             )
         if not known:
@@ -285,6 +293,7 @@ class Worker:
             checkpoints.seed_everything(self.order.seed + self.position.step, self.rank)
         if self.rank == 0:
             ray.get(self.order.inbox.note.remote("resumed", {"step": self.position.step, "workers": self.ranks}))
+            ray.get(self.order.inbox.put.remote(self.unwritten, self.total_steps))
 
     def _export(self) -> None:
         """Write the best model (the last, where nothing validated it) as a model folder into the run."""

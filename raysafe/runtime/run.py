@@ -40,6 +40,7 @@ class Run:
         self._events: list[dict[str, Any]] = []
         self._unwritten = 0
         self._flushed_at = time.monotonic()
+        self.flushed_step = 0
 
     @classmethod
     def create(cls, job: Job) -> Self:
@@ -126,6 +127,7 @@ class Run:
         pq.write_table(pa.table(columns), sink)
         self.folder.write("metrics.parquet", sink.getvalue().to_pybytes())
         self._unwritten, self._flushed_at = 0, time.monotonic()
+        self.flushed_step = int(self._metrics[-1]["step"])
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -90,7 +90,7 @@ def test_a_killed_worker_is_replaced_and_training_goes_on_from_the_checkpoint(
     ray_cluster: None, alone: Run, tmp_path: Path
 ) -> None:
     run = Run.create(ToyJob(storage=str(tmp_path)))
-    learner = ToyLearner(die_once=str(tmp_path / "died"), die_at_call=30)
+    learner = ToyLearner(die_once=str(tmp_path / "died"), die_at_call=30, seconds=0.05)
     fit(learner, run, settings(checkpoint_every=3), train=counting_rows(75), validation=counting_rows(20, seed=1))
     assert (tmp_path / "died").exists()
     resumed = [e for e in run.events if e["event"] == "resumed"]
