@@ -91,9 +91,9 @@ def save_reward_model(model: RewardModel, tokenizer: PreTrainedTokenizerBase, fo
     end-of-sequence token is saved with another one.
     """
     tokenizer = copy.deepcopy(tokenizer)
-    ends = {tokenizer.eos_token}
+    ends = [tokenizer.eos_token]
     if tokenizer.chat_template:
-        ends |= {tokenizer.convert_ids_to_tokens(stop) for stop in ChatFormat(tokenizer).stop_ids}
+        ends += [tokenizer.convert_ids_to_tokens(stop) for stop in ChatFormat(tokenizer).stop_ids]
     candidates = (tokenizer.pad_token, tokenizer.bos_token, tokenizer.unk_token)
     tokenizer.pad_token = next((token for token in candidates if token and token not in ends), None)
     model.classifier.config.pad_token_id = tokenizer.pad_token_id

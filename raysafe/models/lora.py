@@ -1,0 +1,69 @@
+"""Low-rank adapters (Hu et al. 2021), by peft: train a small share of the weights, save a whole model."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field
+
+from raysafe.config import Config
+from raysafe.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+class LoraConfig(Config):
+    """Adapters of rank `rank`, scaled by alpha / rank."""
+
+    rank: int = Field(default=16, ge=1, description="Rank of each adapter.")
+    alpha: float = Field(default=32.0, gt=0, description="Scale: adapters count alpha / rank times.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of an adapter's inputs dropped in training.")
+    targets: tuple[str, ...] = Field(
+        default=(),
+        description="Last names of the linear layers that get one (q_proj, v_proj); all but the head by default.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the adapters' first weights; the same on every worker.")
+
+
+def apply_lora(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
+    """The model with adapters in it: they alone are trained, and at first they change nothing."""
+    peft = _peft()
+    settings = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(config.targets) or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return peft.get_peft_model(model, settings)
+    except ValueError as error:
+        layers = sorted(
+            {name.rsplit(".", 1)[-1] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+        )
+        raise ModelError(
+            f"can't put adapters on {', '.join(config.targets) or 'the linear layers'} of {type(model).__name__} "
+            f"({str(error).splitlines()[0][:120]}): choose lora.targets among {', '.join(layers)}"
+        ) from error
+
+
+def merge_lora(module: nn.Module) -> PreTrainedModel:
+    """A copy of the model with the adapters added into its weights; `module` itself can be trained on."""
+    if not hasattr(module, "merge_and_unload"):
+        raise ModelError(f"{type(module).__name__} holds no adapters to merge")
+    merged: Any = copy.deepcopy(module)
+    return merged.merge_and_unload()
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise ModelError("low-rank adapters need peft: run `pip install raysafe[lora]`, or leave lora out") from None
+    return peft
