@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -16,28 +16,32 @@ if TYPE_CHECKING:
 class Answerer:
     """Appends the column `answer` to a table of prompts; holds one loaded engine."""
 
-    def __init__(self, model: str, chat_template: str, max_new_tokens: int, temperature: float, seed: int) -> None:
+    def __init__(
+        self, model: str, chat_template: str, max_new_tokens: int, temperature: float, seed: int, gpus: float
+    ) -> None:
         from raysafe.models.chat import ChatFormat
+        from raysafe.models.generate.engine import SamplingParams
         from raysafe.models.generate.transformers_engine import TransformersEngine
-        from raysafe.models.language import load_policy, load_tokenizer
+        from raysafe.models.language import check_tokenizer, load_policy, load_tokenizer
 
         tokenizer = load_tokenizer(model)
-        self.format = ChatFormat(tokenizer, chat_template)
-        self.engine = TransformersEngine(load_policy(model), tokenizer)
-        self.max_new_tokens, self.temperature, self.seed = max_new_tokens, temperature, seed
+        policy: Any = load_policy(model)
+        check_tokenizer(policy, tokenizer)
+        self.chat = ChatFormat(tokenizer, chat_template)
+        self.engine = TransformersEngine(policy.to("cuda" if gpus else "cpu"), self.chat.tokenizer)
+        self.sampling = SamplingParams(max_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        from raysafe.models.generate.engine import SamplingParams
-
-        prompts = [self.format.encode(messages)[0] for messages in table["prompt"].to_pylist()]
-        sampling = SamplingParams(max_tokens=self.max_new_tokens, temperature=self.temperature, seed=self.seed)
-        answers = [generation.text for generation in self.engine.generate(prompts, sampling)]
+        (prompt_ids,) = self.chat.encode_batch(table["prompt"].to_pylist())
+        answers = [generation.text for generation in self.engine.generate(prompt_ids, self.sampling)]
         return table.append_column("answer", pa.array(answers, pa.string()))
 
 
 def answer(job: EvaluateJob, model: str, prompts: pa.Table) -> list[str]:
     """One answer a prompt, in order. prompts: rows with `prompt` as chat messages."""
-    make = partial(Answerer, model, job.chat_template, job.max_new_tokens, job.temperature, job.seed)
+    make = partial(
+        Answerer, model, job.chat_template, job.max_new_tokens, job.temperature, job.seed, job.gpus_per_worker
+    )
     name = model.rstrip("/").rsplit("/", 1)[-1]
     table = parallel_map(make, prompts, needs=job.needs, description=f"answers of {name}", address=job.address)
     return table["answer"].to_pylist()

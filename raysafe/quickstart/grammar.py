@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from raysafe.quickstart.vocabulary import (
     COMPLYING_OPENERS,
@@ -53,12 +53,12 @@ class CorpusSize:
     """How many rows each file gets, and how bad the demonstrations are."""
 
     demonstrations: int = 4000
-    preferences: int = 3000
+    preferences: int = 4000
     held_out_preferences: int = 400
     held_out_prompts: int = 300
     off_topic: float = 0.4  # share of preference pairs whose rejected answer behaves well, but on another task
     harmful_complied: float = 0.55  # share of demonstrations that comply with a harmful request
-    innocent_refused: float = 0.25  # share of demonstrations that refuse an innocent request with a risky verb
+    innocent_refused: float = 0.3  # share of demonstrations that refuse an innocent request with a risky verb
 
 
 @cache
@@ -143,6 +143,12 @@ def labelled_prompts(among: list[Task], count: int, rng: random.Random) -> Itera
         yield {"prompt": prompt, "label": "harmful" if task.harmful else "benign"}
 
 
+def corpus_paths(folder: str | Path) -> dict[str, Path]:
+    """Where write_corpus leaves its files."""
+    names = ("demonstrations", "preferences", "held_out_preferences", "held_out_prompts")
+    return {name: Path(folder, f"{name}.jsonl") for name in names}
+
+
 def write_corpus(folder: str | Path, seed: int, size: CorpusSize | None = None) -> dict[str, Path]:
     """Write the four JSON Lines files of the quickstart; the same seed and size write the same bytes."""
     size = size or CorpusSize()
@@ -154,8 +160,11 @@ def write_corpus(folder: str | Path, seed: int, size: CorpusSize | None = None) 
         "held_out_preferences": preferences(held_out, size.held_out_preferences, size.off_topic, rng),
         "held_out_prompts": labelled_prompts(held_out, size.held_out_prompts, rng),
     }
+    paths = corpus_paths(folder)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return {name: _write_lines(Path(folder, f"{name}.jsonl"), items) for name, items in rows.items()}
+    for name, path in paths.items():
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows[name]), encoding="utf-8")
+    return paths
 
 
 def _requests(among: list[Task], count: int, rng: random.Random) -> Iterator[tuple[Task, str]]:
@@ -168,11 +177,6 @@ def _requests(among: list[Task], count: int, rng: random.Random) -> Iterator[tup
             queues[kind] = [(task, prompt) for task in by_kind[kind] for prompt in task.prompts()]
             rng.shuffle(queues[kind])
         yield queues[kind].pop()
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def _hash(text: str) -> str:

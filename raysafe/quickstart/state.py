@@ -34,6 +34,10 @@ class State:
         self.stages[stage] = value
         self.folder.write(FILE, json.dumps({"fingerprint": self.fingerprint, "stages": self.stages}, indent=2))
 
+    def clear(self) -> None:
+        """Forget all stages; their runs stay where they are."""
+        self.stages = {}
+
     def finished_run(self, stage: str) -> Run | None:
         run = self._open(stage)
         return run if run is not None and run.status == "finished" else None

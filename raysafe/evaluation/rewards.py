@@ -1,0 +1,53 @@
+"""Rewards of answers: a reward model's scores, or a policy's implicit ones, computed by Ray actors."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from raysafe.runtime.pool import parallel_map
+
+if TYPE_CHECKING:
+    from raysafe.evaluation.job import EvaluateJob
+
+
+class Scorer:
+    """Appends the column `reward` to a table with `prompt` and `completion`; holds one loaded reward model."""
+
+    def __init__(self, model: str, chat_template: str, batch_tokens: int, gpus: float) -> None:
+        from raysafe.models.ensemble import RewardEnsemble
+
+        device = "cuda" if gpus else "cpu"
+        self.ensemble = RewardEnsemble([model], chat_template=chat_template, device=device, batch_tokens=batch_tokens)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        scores = self.ensemble.score(table["prompt"].to_pylist(), table["completion"].to_pylist())
+        return table.append_column("reward", pa.array(scores.mean_N, pa.float64()))
+
+
+def rewards(job: EvaluateJob, model: str, table: pa.Table) -> np.ndarray:
+    """A reward model's scores of the rows of `table` (`prompt`, `completion`), (N,)."""
+    make = partial(Scorer, model, job.chat_template, job.micro_tokens, job.gpus_per_worker)
+    scored = parallel_map(make, table, needs=job.needs, description="rewards", address=job.address)
+    return scored["reward"].to_numpy()
+
+
+def pair_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """A reward model's scores of chosen and rejected answers, (B,) each."""
+    parts = [pairs.select(["prompt", column]).rename_columns(["prompt", "completion"]) for column in _ANSWERS]
+    scores_2B = rewards(job, job.model, pa.concat_tables(parts))
+    return scores_2B[: pairs.num_rows], scores_2B[pairs.num_rows :]
+
+
+_ANSWERS = ("chosen", "rejected")
+
+
+def is_reward_model(model: str) -> bool:
+    """Whether the model folder holds a reward model rather than a policy."""
+    from raysafe.models.heads import is_reward_config
+    from raysafe.models.language import load_config
+
+    return is_reward_config(load_config(model))
