@@ -113,17 +113,19 @@ def fit(
     )
     trainer = _trainer(order, run, config)
     failure: list[BaseException] = []
+    done = threading.Event()
 
     def target() -> None:
         try:
             trainer.fit()
         except BaseException as error:
             failure.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=target, name="ray-train", daemon=True)
-    thread.start()
+    threading.Thread(target=target, name="ray-train", daemon=True).start()
     with Progress(run, _title(run)) as progress:
-        _follow(thread, inbox, run, progress)
+        _follow(done, inbox, run, progress)
     outcome, error = ray.get(inbox.end.remote())
     ray.kill(inbox)
     if error is not None:
@@ -140,17 +142,17 @@ def fit(
     return FitResult(outcome["step"], outcome["best"], outcome["best_step"], outcome["early"], _last_figures(run))
 
 
-def _follow(thread: threading.Thread, inbox: Any, run: Run, progress: Progress) -> None:
+def _follow(done: threading.Event, inbox: Any, run: Run, progress: Progress) -> None:
     """Move rows from the workers to the run until training ends; the first Ctrl-C asks for a checkpoint and an end."""
     import ray
 
     asked = False
-    alive = True
+    ended = False
     flushed = run.flushed_step
-    while alive:
+    while not ended:
         try:
-            thread.join(POLL_INTERVAL_S)
-            alive = thread.is_alive()
+            # not Thread.join: a Ctrl-C inside it marks a running thread as ended in CPython 3.11
+            ended = done.wait(POLL_INTERVAL_S)
             rows, events, total = ray.get(inbox.drain.remote())
             for event, fields in events:
                 run.event(event, **fields)
