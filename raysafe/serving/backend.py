@@ -10,18 +10,16 @@ from typing import Literal, Protocol
 from raysafe.guards.guard import Message
 
 
-class PromptTooLong(Exception):
-    """The prompt, or the prompt and the tokens asked for, don't fit the model's context."""
+class PromptRefused(Exception):
+    """The model can't take these messages: too long for its context, or an order of roles that its template refuses."""
 
-    def __init__(self, prompt_tokens: int, asked_tokens: int, context: int) -> None:
-        super().__init__(prompt_tokens, asked_tokens, context)
-        self.prompt_tokens, self.asked_tokens, self.context = prompt_tokens, asked_tokens, context
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message, code)
+        self.message, self.code = message, code
 
-    def __str__(self) -> str:
-        return (
-            f"this model's context is {self.context:,} tokens; the messages take {self.prompt_tokens:,} and "
-            f"{self.asked_tokens:,} were asked for"
-        )
+
+class ModelFailed(Exception):
+    """The replica failed on the prompt or is away."""
 
 
 @dataclass(frozen=True, slots=True)

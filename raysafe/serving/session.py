@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from raysafe.guards.decision import Decision
 from raysafe.guards.guard import Exchange
 from raysafe.guards.pipeline import Pipeline
-from raysafe.serving.backend import Backend, Piece, Prompt, PromptTooLong
+from raysafe.serving.backend import Backend, ModelFailed, Piece, Prompt, PromptRefused
 from raysafe.serving.ledger import Ledger
 from raysafe.serving.metrics import Metrics, Outcome
 from raysafe.serving.openai_schema import ApiError, ChatRequest, Chunks, FinishReason, completion, usage
@@ -186,9 +186,12 @@ class Session:
         except TimeoutError:
             limit = f"the answer took longer than {self._post.timeout_s:g} s"
             raise ApiError(504, limit, kind="server_error", code="timeout") from None
-        except PromptTooLong as error:
+        except ModelFailed as error:
+            message = f"the model failed on this request ({error}); try again"
+            raise ApiError(503, message, kind="server_error", code="model_failed") from error
+        except PromptRefused as error:
             self._outcome = "refused"
-            raise ApiError(400, str(error), code="context_length_exceeded", param="messages") from None
+            raise ApiError(400, error.message, code=error.code, param="messages") from None
 
     @asynccontextmanager
     async def _accounted(self) -> AsyncIterator[None]:
