@@ -97,13 +97,15 @@ def deploy(
         serve.run(_application(name, gateway, model, placement, open_audit), name=name, route_prefix="/")
         _wait_until_it_answers(started.url, gateway.model)
     except BaseException as error:
+        failed = isinstance(error, RuntimeError | ValueError)
+        reason = _why(name, error) if failed else ""
         with suppress(Exception):  # the first error is the one to tell
             if started is not None:
                 started.stop()
             elif owns_ray:
                 ray.shutdown()
-        if isinstance(error, RuntimeError | ValueError):
-            raise ResourceError(f"the service '{name}' didn't start: {_last_line(error)}") from error
+        if failed:
+            raise ResourceError(f"the service '{name}' didn't start: {reason}") from error
         raise
     return started
 
@@ -183,10 +185,17 @@ def _wait_until_it_answers(url: str, model: str) -> None:
             found = type(error).__name__
         time.sleep(0.1)
     raise ResourceError(
-        f"the service doesn't answer at {url} ({found}): if Serve runs on this cluster already, give its --host and --port"
+        f"the service doesn't answer at {url} ({found}): if Serve runs on this cluster already, give its host and port"
     )
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _why(name: str, error: BaseException) -> str:
+    """The last line of a failed replica's message, which is its error; Serve's own error says less."""
+    from ray import serve
+
+    messages = [str(error)]
+    with suppress(Exception):  # Serve may not have come up at all
+        application = serve.status().applications.get(name)
+        messages += [deployment.message for deployment in application.deployments.values()] if application else []
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else type(error).__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,22 @@ from raysafe.serving.keys import new_key
 from raysafe.serving.replicas import ReplicaSettings
 from tests.serving.conftest import POLICY
 
-pytestmark = pytest.mark.serve
+pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 
 
-class FileAudit:
+def file_audit(path: str) -> Callable[[], Any]:
     """Rows as lines of a file, so that the test can read what the gateway's process wrote."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    class FileAudit:
+        def submit(self, kind: str, actor: str, subject: str, details: dict[str, Any]) -> Future[Any]:
+            with open(path, "a") as file:
+                file.write(json.dumps({"kind": kind, "subject": subject, **details}) + "\n")
+            future: Future[Any] = Future()
+            future.set_result(None)
+            return future
 
-    def submit(self, kind: str, actor: str, subject: str, details: dict[str, Any]) -> Future[Any]:
-        with open(self._path, "a") as file:
-            file.write(json.dumps({"kind": kind, "subject": subject, **details}) + "\n")
-        future: Future[Any] = Future()
-        future.set_result(None)
-        return future
+    return FileAudit
 
 
 class Desk:
@@ -69,8 +69,7 @@ def desk(ray_cluster: None, model: Path, tmp_path_factory: pytest.TempPathFactor
     rows = tmp_path_factory.mktemp("audit") / "rows.jsonl"
     gateway = GatewaySettings(model="tiny", policy=Policy.parse(POLICY | {"guards": POLICY["guards"][1:]}), keys=(key,))
     settings = ReplicaSettings(folder=str(model), digest=folder_digest(model), max_tokens=24)
-    path = str(rows)
-    deployment = deploy("tiny", gateway, settings, Placement(port=0), lambda: FileAudit(path))
+    deployment = deploy("tiny", gateway, settings, Placement(port=0), file_audit(str(rows)))
     yield Desk(deployment, secret, rows)
     deployment.stop()
 
@@ -139,5 +138,5 @@ def test_a_second_service_of_the_same_name_is_refused(desk: Desk, model: Path) -
     key, _ = new_key("k")
     gateway = GatewaySettings(model="tiny", policy=Policy.parse({"guards": []}), keys=(key,))
     with pytest.raises(RaySafeError, match="running already"):
-        deploy("tiny", gateway, ReplicaSettings(folder=str(model)), Placement(port=0), lambda: FileAudit("unused"))
+        deploy("tiny", gateway, ReplicaSettings(folder=str(model)), Placement(port=0), file_audit("unused"))
     assert desk.deployment.running
