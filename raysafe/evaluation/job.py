@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from raysafe.config import Job
 from raysafe.evaluation.suites import SUITES, Findings, SuiteName
+from raysafe.models.packing import Layout
 from raysafe.records.evidence import Evidence
 from raysafe.runtime.cluster import Needs
 from raysafe.runtime.run import Run
@@ -39,6 +40,10 @@ class EvaluateJob(Job):
         False, description="Leave out rows that can't be read, and list them, instead of stopping."
     )
     chat_template: str = Field("auto", description="auto (the tokenizer's own), plain, or a Jinja file.")
+    too_long: Literal["error", "truncate-prompt"] = Field(
+        "error", description="preference-accuracy of a policy: what to do with pairs that exceed the context."
+    )
+    layout: Layout = Field(Layout(), description="How pairs are laid out for a policy; packed where the model allows.")
     micro_tokens: int = Field(8192, ge=1, description="Tokens per forward pass: lower it if memory runs out.")
     workers: int = Field(1, ge=1, description="Ray actors that share the cases.")
     cpus_per_worker: float = Field(1, gt=0)

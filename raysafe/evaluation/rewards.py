@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from raysafe.errors import ModelError
 from raysafe.runtime.pool import parallel_map
 
 if TYPE_CHECKING:
     from raysafe.evaluation.job import EvaluateJob
+
+
+_ANSWERS = ("chosen", "rejected")
 
 
 class Scorer:
@@ -42,7 +46,37 @@ def pair_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[np.ndarray, np.ndar
     return scores_2B[: pairs.num_rows], scores_2B[pairs.num_rows :]
 
 
-_ANSWERS = ("chosen", "rejected")
+def implicit_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """log p(answer) under the model less that under its reference, for chosen and rejected answers, (B,) each."""
+    from raysafe.alignment.prepare import with_cost
+    from raysafe.alignment.reference import compute_logprobs
+    from raysafe.data.tokenise import tokenise
+    from raysafe.models.chat import ChatFormat
+    from raysafe.models.language import context_length, load_tokenizer
+
+    assert job.reference is not None
+    chat, other = (ChatFormat(load_tokenizer(model), job.chat_template) for model in (job.model, job.reference))
+    if chat.fingerprint != other.fingerprint:
+        raise ModelError(
+            f"{job.model} and its reference {job.reference} have different tokenizers or chat templates: "
+            "set reference to the model that it was trained from"
+        )
+    rows = tokenise(pairs, "preferences", chat, longest=context_length(job.model), too_long=job.too_long)
+    rows = with_cost(rows, share_prompt=job.layout.share_prompt)
+    logps_2B2 = []
+    for model, name in ((job.model, "model"), (job.reference, "reference")):
+        scored = compute_logprobs(
+            model,
+            rows,
+            layout=job.layout,
+            micro_tokens=job.micro_tokens,
+            needs=job.needs,
+            address=job.address,
+            description=f"log-probabilities ({name})",
+        )
+        logps_2B2.append([scored["logp_chosen"].to_numpy(), scored["logp_rejected"].to_numpy()])
+    chosen_B, rejected_B = np.asarray(logps_2B2[0]) - np.asarray(logps_2B2[1])
+    return chosen_B, rejected_B
 
 
 def is_reward_model(model: str) -> bool:

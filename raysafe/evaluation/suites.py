@@ -65,7 +65,7 @@ SUITES: dict[str, Suite] = {
             "preference-accuracy",
             "how often a policy (against its reference) or a reward model prefers the chosen answer of a held-out pair",
             "raysafe.evaluation.preference_accuracy",
-            frozenset({"reference"}),
+            frozenset({"reference", "too_long", "layout"}),
             frozenset(),
             frozenset(
                 {"accuracy", "p_value", "shorter_baseline", "longer_baseline", "over_shorter", "over_longer", "tied"}
