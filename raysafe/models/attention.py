@@ -45,23 +45,31 @@ def packed_attention(
         # expanding beats enable_gqa on CPU by a tenth
         repeats = heads // key_1GTD.shape[1]
         key_1GTD, value_1GTD = (x.repeat_interleave(repeats, dim=1) for x in (key_1GTD, value_1GTD))
-    pieces = []
+    # split, not slices: a slice's backward pass fills a tensor of the whole row, a split's is one concatenation
+    sizes = [end - start for tree in packed_trees for start, end in _pieces(tree)]
+    queries, keys, values = (iter(x.split(sizes, dim=2)) for x in (query_1HTD, key_1GTD, value_1GTD))
+    outputs = []
     for tree in packed_trees:
-        p0, p1 = tree.prompt
-        for index, (b0, b1) in enumerate(tree.branches):
-            if index == 0:
-                # the first branch follows its prompt directly: one causal block serves both
-                q, k, v = (x[:, :, p0:b1] for x in (query_1HTD, key_1GTD, value_1GTD))
-                pieces.append(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling))
-                continue
-            k, v = (torch.cat((x[:, :, p0:p1], x[:, :, b0:b1]), dim=2) for x in (key_1GTD, value_1GTD))
-            mask_QK = torch.ones(b1 - b0, p1 - p0 + b1 - b0, dtype=torch.bool, device=k.device).tril(p1 - p0)
-            pieces.append(
-                F.scaled_dot_product_attention(
-                    query_1HTD[:, :, b0:b1], k, v, attn_mask=mask_QK, dropout_p=dropout, scale=scaling
-                )
+        prompt_length = tree.prompt[1] - tree.prompt[0]
+        k, v = next(keys), next(values)
+        outputs.append(
+            F.scaled_dot_product_attention(next(queries), k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+        )
+        prompt_k, prompt_v = k[:, :, :prompt_length], v[:, :, :prompt_length]
+        for b0, b1 in tree.branches[1:]:
+            mask_QK = torch.ones(b1 - b0, prompt_length + b1 - b0, dtype=torch.bool, device=k.device).tril(
+                prompt_length
             )
-    return torch.cat(pieces, dim=2).transpose(1, 2), None
+            k, v = torch.cat((prompt_k, next(keys)), dim=2), torch.cat((prompt_v, next(values)), dim=2)
+            outputs.append(
+                F.scaled_dot_product_attention(next(queries), k, v, attn_mask=mask_QK, dropout_p=dropout, scale=scaling)
+            )
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _pieces(tree: Tree) -> list[tuple[int, int]]:
+    """The prompt with its first branch, which follows it directly, as one causal piece; then each further branch."""
+    return [(tree.prompt[0], tree.branches[0][1]), *tree.branches[1:]]
 
 
 AttentionInterface.register(PACKED, packed_attention)

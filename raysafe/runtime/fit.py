@@ -87,8 +87,11 @@ def fit(
     validation: pa.Table | None = None,
     seed: int = 0,
     address: str | None = None,
+    member: int = 0,
 ) -> FitResult:
     """Train `learner` on the rows of `train` and leave the best model in the run's model/.
+
+    Of an ensemble, member 0 is model/ itself and member k lies in model/ensemble/k; their steps are counted on.
 
     Tables carry an int column `length`: the tokens that a row costs. A run that has checkpoints goes on from the last.
     Raises DataError without rows, ResourceError before anything starts, TrainingError when training can't go on,
@@ -107,11 +110,12 @@ def fit(
         config=config,
         seed=seed,
         run_uri=run.uri,
+        target=f"model/ensemble/{member}" if member else "model",
         inbox=inbox,
         train=[ray.put(train.combine_chunks())],
         validation=[ray.put(validation.combine_chunks())] if validation is not None and validation.num_rows else [],
     )
-    trainer = _trainer(order, run, config)
+    trainer = _trainer(order, run, config, f"{CHECKPOINTS}-{member}" if member else CHECKPOINTS)
     failure: list[BaseException] = []
     done = threading.Event()
 
@@ -125,7 +129,7 @@ def fit(
 
     threading.Thread(target=target, name="ray-train", daemon=True).start()
     with Progress(run, _title(run)) as progress:
-        _follow(done, inbox, run, progress)
+        _follow(done, inbox, run, progress, member)
     outcome, error = ray.get(inbox.end.remote())
     ray.kill(inbox)
     if error is not None:
@@ -142,10 +146,11 @@ def fit(
     return FitResult(outcome["step"], outcome["best"], outcome["best_step"], outcome["early"], _last_figures(run))
 
 
-def _follow(done: threading.Event, inbox: Any, run: Run, progress: Progress) -> None:
+def _follow(done: threading.Event, inbox: Any, run: Run, progress: Progress, member: int) -> None:
     """Move rows from the workers to the run until training ends; the first Ctrl-C asks for a checkpoint and an end."""
     import ray
 
+    before = max((row["step"] for row in run.metrics if row.get("member", 0) < member), default=0)
     asked = False
     ended = False
     flushed = run.flushed_step
@@ -158,11 +163,11 @@ def _follow(done: threading.Event, inbox: Any, run: Run, progress: Progress) -> 
                 run.event(event, **fields)
             for row in rows:
                 step = row.pop("step")
-                run.log(step, row)
+                run.log(before + step, row | ({"member": member} if member else {}))
                 progress.show(step, total, row)
             if run.flushed_step != flushed:
                 flushed = run.flushed_step
-                inbox.wrote.remote(flushed)
+                inbox.wrote.remote(flushed - before)
         except KeyboardInterrupt:
             if asked:
                 raise
@@ -172,7 +177,7 @@ def _follow(done: threading.Event, inbox: Any, run: Run, progress: Progress) -> 
     run.flush()
 
 
-def _trainer(order: Any, run: Run, config: FitConfig) -> TorchTrainer:
+def _trainer(order: Any, run: Run, config: FitConfig, name: str) -> TorchTrainer:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -188,7 +193,7 @@ def _trainer(order: Any, run: Run, config: FitConfig) -> TorchTrainer:
         ),
         # the same name and path as an earlier start of this run: Ray Train then resumes from its last checkpoint
         run_config=RunConfig(
-            name=CHECKPOINTS,
+            name=name,
             storage_path=run.folder.path,
             storage_filesystem=run.folder.fs,
             failure_config=FailureConfig(max_failures=config.max_failures),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
+
+
 class FitConfig(Config):
     """How a learner is trained; the same fields for every one of them."""
 
@@ -31,7 +34,7 @@ class FitConfig(Config):
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after the warm-up.")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     clip_norm: float | None = Field(1.0, gt=0, description="Largest norm of the gradient; none to leave it.")
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
+    precision: Precision = Field(
         "auto", description="bfloat16 computes under autocast with float32 weights; auto takes it on GPUs that have it."
     )
     sharding: Literal["ddp", "fsdp"] = Field("ddp", description="Copy the model to every worker, or shard it (FSDP2).")

@@ -39,6 +39,8 @@ class Order:
     config: FitConfig
     seed: int
     run_uri: str
+    target: str
+    """Where in the run the trained model goes."""
     inbox: Any
     """Actor that takes rows of metrics and says whether to stop."""
     train: list[ray.ObjectRef]
@@ -90,7 +92,7 @@ class Worker:
         wanted = self.epoch_steps * self.config.epochs
         self.total_steps = min(wanted, self.config.max_steps or wanted)
         checkpoints.seed_everything(order.seed, self.rank)
-        self.dtype = parallel.compute_dtype(self.config, self.device)
+        self.dtype = parallel.compute_dtype(self.config.precision, self.device)
         self.module = parallel.wrap(self.learner.build(), self.config, self.device)
         self.optimizer = torch.optim.AdamW(
             [p for p in self.module.parameters() if p.requires_grad],
@@ -308,7 +310,7 @@ class Worker:
             plain.load_state_dict(weights, strict=False)
         with tempfile.TemporaryDirectory(prefix="raysafe-model-") as folder:
             self.learner.save(plain.float().cpu(), Path(folder))
-            Folder(self.order.run_uri).upload(folder, "model")
+            Folder(self.order.run_uri).upload(folder, self.order.target)
 
     def _load_best(self) -> None:
         reported = ray.train.get_all_reported_checkpoints()

@@ -12,20 +12,20 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from raysafe.errors import ConfigError
-from raysafe.runtime.learner import FitConfig
+from raysafe.runtime.learner import FitConfig, Precision
 
 
-def compute_dtype(config: FitConfig, device: torch.device) -> torch.dtype:
+def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype of matrix products; raises ConfigError where the hardware would crawl in it."""
-    if config.precision == "auto":
+    if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
-    if config.precision == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16():
+    if precision == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16():
         raise ConfigError(
             "precision bfloat16 is some 200 times slower than float32 on a CPU without AVX512-BF16 or AMX: "
             "set training.precision to float32"
         )
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[config.precision]
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[precision]
 
 
 def cpu_has_bfloat16() -> bool:

@@ -1,0 +1,115 @@
+"""What SFT, reward models and DPO have in common: the settings, the run's life, and policies as learners."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field
+from torch import nn
+
+from raysafe.config import Job
+from raysafe.data.tokenise import TooLong
+from raysafe.models.attention import PACKED, check_packable
+from raysafe.models.chat import ChatFormat
+from raysafe.models.language import (
+    check_tokenizer,
+    context_length,
+    load_policy,
+    load_tokenizer,
+    model_digest,
+    save_policy,
+)
+from raysafe.models.lora import LoraConfig, apply_lora, merge_lora
+from raysafe.models.packing import Layout
+from raysafe.runtime.learner import FitConfig, Learner
+from raysafe.runtime.report import write_report
+from raysafe.runtime.run import Run
+
+
+class AlignmentJob(Job):
+    """Settings of a job that trains a language model on a data file."""
+
+    model: str = Field(description="Model folder, finished run, Hugging Face hub id, or preset:tiny.")
+    data: str = Field(description="JSON Lines (.gz too), Parquet or CSV file, or a Hugging Face hub id.")
+    tokenizer: str | None = Field(None, description="Folder or hub id of another tokenizer than the model's own.")
+    chat_template: str = Field("auto", description="auto (the tokenizer's own), plain, or a Jinja file.")
+    validation_fraction: float = Field(0.1, ge=0, lt=1, description="Share of prompts that choose the best checkpoint.")
+    test_fraction: float = Field(0.0, ge=0, lt=1, description="Share of prompts kept away from training altogether.")
+    limit: int | None = Field(None, ge=1, description="Read this many rows only.")
+    skip_bad_rows: bool = Field(False, description="Count and list bad rows instead of stopping at them.")
+    max_length: int | None = Field(
+        None, ge=2, description="Longest prompt + answer in tokens; the model's context by default."
+    )
+    too_long: TooLong = Field("error", description="What to do with longer rows: error, drop, or truncate-prompt.")
+    layout: Layout = Layout()
+    training: FitConfig = FitConfig()
+
+    def run(self, resume: Run | None = None) -> Run:
+        """Train; leaves model/ and report.html in the run."""
+        run = resume or Run.create(self)
+        with run.active():
+            self.work(run)
+            write_report(run)
+        return run
+
+    @abstractmethod
+    def work(self, run: Run) -> None:
+        """Read the data, train, leave model/ in the run."""
+
+    def chat_format(self) -> ChatFormat:
+        return ChatFormat(load_tokenizer(self.tokenizer or self.model), self.chat_template)
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Shares of the three parts that prompts are split into."""
+        rest = 1.0 - self.validation_fraction - self.test_fraction
+        return {"train": rest, "validation": self.validation_fraction, "test": self.test_fraction}
+
+    @property
+    def longest(self) -> int:
+        return self.max_length or context_length(self.model)
+
+
+class PolicyJob(AlignmentJob):
+    """A job whose result is a policy."""
+
+    lora: LoraConfig | None = Field(None, description="Train low-rank adapters instead of all weights.")
+
+
+class PolicyLearner(Learner):
+    """Loads and saves a causal language model."""
+
+    def __init__(self, job: PolicyJob) -> None:
+        self.model, self.tokenizer, self.chat_template = job.model, job.tokenizer or job.model, job.chat_template
+        self.layout, self.lora = job.layout, job.lora
+        self.padded = not job.layout.pack
+
+    def build(self) -> nn.Module:
+        model = load_packable(self.model, self.layout)
+        check_tokenizer(model, load_tokenizer(self.tokenizer))
+        return apply_lora(model, self.lora) if self.lora else model
+
+    def save(self, module: nn.Module, folder: Path) -> None:
+        merged = merge_lora(module) if self.lora else module
+        save_policy(merged, ChatFormat(load_tokenizer(self.tokenizer), self.chat_template).tokenizer, folder)
+
+
+def load_packable(model: str, layout: Layout) -> nn.Module:
+    """The policy with the attention that a layout needs."""
+    policy = load_policy(model, attention=PACKED if layout.pack else "sdpa")
+    if layout.pack or layout.share_prompt:
+        check_packable(policy)
+    return policy
+
+
+def record_inputs(job: AlignmentJob, run: Run, data_digest: str) -> None:
+    """Lineage: the data file and the starting model."""
+    run.record_input("data", job.data, data_digest)
+    run.record_input("model", job.model, model_digest(job.model))
+
+
+PartName = Literal["train", "validation", "test"]
+Parts = dict[str, pa.Table]
