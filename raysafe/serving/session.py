@@ -74,19 +74,19 @@ class Session:
             await self._admit()
             chunks = Chunks(self._exchange.request_id, self._exchange.model)
             gate = self._post.pipeline.stream(self._exchange)
-            waiting, last = "", Piece("", 0, 0)
+            last = Piece("", 0, 0)
             pieces = self._post.backend.stream(self._prompt())
-            async with aclosing(pieces), self._generating():
+            outlet = _Outlet(self._post.stream_window, lambda text: self._release(put, chunks, text))
+            async with aclosing(pieces), outlet, self._generating():
                 async for last in pieces:
-                    waiting += await self._guarded(lambda text=last.text: gate.feed(text) if text else "")
+                    outlet.offer(await self._guarded(lambda text=last.text: gate.feed(text) if text else ""))
                     if gate.decision is not None:
                         break
-                    if len(waiting) >= self._post.stream_window:
-                        await self._release(put, chunks, waiting)
-                        waiting = ""
+                await outlet.settle()
+            rest = outlet.waiting
             if gate.decision is None:
-                waiting += await self._guarded(gate.finish)
-            await self._conclude(put, chunks, gate.decision, waiting, last)
+                rest += await self._guarded(gate.finish)
+            await self._conclude(put, chunks, gate.decision, rest, last)
 
     async def _admit(self) -> None:
         """Input guards; raises the ApiError of a refusal once its row is durable. An admission's row commits later."""
@@ -204,6 +204,39 @@ class Session:
         finally:
             self._post.metrics.under_way.dec()
             self._post.metrics.ended(self._request.stream, self._outcome, time.perf_counter() - self._started)
+
+
+class _Outlet:
+    """Cleared text on its way out: while one release's row is being committed, what comes gathers for the next."""
+
+    def __init__(self, window: int, release: Callable[[str], Awaitable[None]]) -> None:
+        self._window, self._release = window, release
+        self._leaving: asyncio.Future[None] | None = None
+        self.waiting = ""
+
+    def offer(self, text: str) -> None:
+        """More cleared text; raises what the last release raised."""
+        self.waiting += text
+        if self._leaving is not None and self._leaving.done():
+            self._leaving.result()
+            self._leaving = None
+        if self._leaving is None and len(self.waiting) >= self._window:
+            self._leaving = asyncio.ensure_future(self._release(self.waiting))
+            self.waiting = ""
+
+    async def settle(self) -> None:
+        """Until the release under way has left."""
+        if self._leaving is not None:
+            await self._leaving
+            self._leaving = None
+
+    async def __aenter__(self) -> _Outlet:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.gather(self._leaving, return_exceptions=True)
 
 
 def _refusal(decision: Decision) -> ApiError:

@@ -59,7 +59,7 @@ async def test_a_blocked_answer_is_filtered_and_no_part_of_the_match_leaves(stre
     content, refusal, finish = await ask(desk.openai, stream=stream)
     assert finish == "content_filter"
     assert refusal is not None and "'secrets'" in refusal
-    assert content == ("Well, listen: " if stream else "")
+    assert "Well, listen: ".startswith(content) if stream else content == ""
     last = desk.audit.rows[-1]
     assert (last["stage"], last["action"], last["not_run"]) == ("output", "block", ["length"] if stream else [])
 
@@ -79,7 +79,8 @@ async def test_an_answer_that_is_held_does_not_leave(stream: bool) -> None:
     rules = [{"name": "advice", "phrases": ["friend"]}]
     desk = make_desk(policy={"stream_window": 1, "guards": [{"kind": "patterns", "action": "hold", "rules": rules}]})
     content, refusal, finish = await ask(desk.openai, stream=stream)
-    assert (content, finish) == ("Hello there, " if stream else "", "content_filter")
+    assert "Hello there, ".startswith(content) if stream else content == ""
+    assert finish == "content_filter"
     assert refusal is not None and "held for review" in refusal
 
 
@@ -203,6 +204,13 @@ async def test_each_piece_of_a_stream_has_a_row_and_they_join_to_the_answer() ->
     ]
     assert all(row["cleared_by"] == ["length", "answers"] for row in released)
     assert desk.audit.rows[-1]["released"] == len(content)
+
+
+async def test_what_a_guard_clears_leaves_before_a_later_block() -> None:
+    """The model writes more slowly than rows are committed, as real ones do."""
+    desk = make_desk(Scripted(SECRET_ANSWER, before=lambda: asyncio.sleep(0.002)))
+    content, _, finish = await ask(desk.openai, stream=True)
+    assert (content, finish) == ("Well, listen: ", "content_filter")
 
 
 async def post_raw(desk: Desk, stream: bool, sent: list[bytes], gone: asyncio.Event) -> None:

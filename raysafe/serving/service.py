@@ -1,0 +1,117 @@
+"""From a registered model to a running service: only an approved model whose files are still the approved ones."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from raysafe.errors import NotApproved
+from raysafe.guards.policy import Policy, load_policy
+from raysafe.oversight.safety_case import approved_case
+from raysafe.records.audit import AuditLog
+from raysafe.records.digest import folder_digest
+from raysafe.records.registry import ModelVersion, Registry
+from raysafe.records.store import Store, default_url, open_store
+from raysafe.serving.deploy import Deployment, Placement, deploy
+from raysafe.serving.gateway import GatewaySettings
+from raysafe.serving.keys import KeyFile
+from raysafe.serving.replicas import ReplicaSettings
+
+
+class ServiceConfig(Placement):
+    """`raysafe serve`: a guarded, OpenAI-compatible HTTP service of one approved model."""
+
+    model: str = Field(description="Registered model: name, name:version, digest, or the path that was registered.")
+    policy: str | None = Field(None, description="YAML policy of guards; the packaged one by default.")
+    name: str | None = Field(None, description="Name that clients ask for; the registered name by default.")
+    store: str | None = Field(None, description="URL of the store with registry and audit log.")
+    keys: str | None = Field(None, description="File of API keys; api-keys.json beside the store by default.")
+    new_key: str | None = Field(None, description="Make one more API key of this name; one is made at the first start.")
+    chat_template: str = Field("auto", description="auto (the tokenizer's own), plain, or the path of a Jinja file.")
+    max_tokens: int = Field(1024, ge=1, description="Longest answer where a request asks for none in particular.")
+    request_timeout_s: float = Field(120.0, gt=0, description="Longest generation.")
+
+
+class Service:
+    """A running service. `key` is the secret of the API key that this start made, None where it made none."""
+
+    def __init__(
+        self, deployment: Deployment, model: str, version: ModelVersion, policy: Policy, key: str | None
+    ) -> None:
+        self._deployment = deployment
+        self.model, self.version, self.policy, self.key = model, version, policy, key
+
+    @property
+    def url(self) -> str:
+        """Without a path: clients take `url` + /v1 as their base."""
+        return self._deployment.url
+
+    def wait(self) -> None:
+        """Until the application ends of itself, or Ctrl-C."""
+        while self._deployment.running:
+            time.sleep(1.0)
+
+    def stop(self) -> None:
+        self._deployment.stop()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+
+def start_service(config: ServiceConfig) -> Service:
+    """Check the model's approval, then serve it; raises NotApproved with the reason before Ray is touched."""
+    policy = load_policy(config.policy)
+    url = config.store or default_url()
+    with open_store(url) as store:
+        version = approved_version(store, config.model)
+    keys = KeyFile(config.keys or default_keys(url))
+    name = config.name or version.name
+    key = first_key(keys, config.new_key)
+    gateway = GatewaySettings(
+        model=name, policy=policy, keys=tuple(keys.read()), request_timeout_s=config.request_timeout_s
+    )
+    replica = ReplicaSettings(
+        folder=version.path,
+        digest=version.digest,
+        chat_template=config.chat_template,
+        max_tokens=config.max_tokens,
+    )
+    application = re.sub(r"[^\w-]+", "-", name)
+
+    def open_audit() -> Any:
+        return AuditLog(open_store(url), writer=f"gateway-{application}")
+
+    return Service(deploy(application, gateway, replica, config, open_audit), name, version, policy, key)
+
+
+def approved_version(store: Store, model: str) -> ModelVersion:
+    """The version that `model` names; raises NotApproved where it isn't approved or its files have changed since."""
+    version = Registry(store).get(model)
+    approved_case(store, version.digest)
+    found = folder_digest(version.path)
+    if found != version.digest:
+        raise NotApproved(
+            f"{version.name}:{version.version} has changed since it was registered (its files' digest is {found[:12]}, "
+            f"registered was {version.digest[:12]}): register and review it again"
+        )
+    return version
+
+
+def first_key(keys: KeyFile, new_key: str | None) -> str | None:
+    """The secret of a key made now: the one asked for, or the first of all."""
+    if new_key is not None:
+        return keys.add(new_key)
+    return None if keys.read() else keys.add("default")
+
+
+def default_keys(store_url: str) -> Path:
+    """api-keys.json beside a SQLite store, in ./runs otherwise."""
+    path = store_url.removeprefix("sqlite:///")
+    return Path(path).parent / "api-keys.json" if path != store_url else Path("runs/api-keys.json")

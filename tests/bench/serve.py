@@ -1,0 +1,166 @@
+"""What guards and audit log cost at the gateway: empty pipeline against default policy and durable audit, in one run.
+
+    python -m tests.bench.serve [--requests 1000] [--json out.json]
+
+One server process holds both gateways over a model that answers at once, so that nothing else is measured. Requests of
+1,000 characters in and 1,000 out go to the two in turns, over one connection each. CPU is the server process's own,
+by its kernel clock. The default policy's rate limits are raised, or they would end the run; its guards all run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+TEXT = ("The weather in the mountains can change quickly, so bring a warm coat, good boots and some water. " * 11)[
+    :1000
+]
+BLOCK = 20
+TARGET_MS = 1.5
+
+
+class NoAudit:
+    """The baseline's: nothing is written."""
+
+    def submit(self, kind: str, actor: str, subject: str, details: dict[str, Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(None)
+        return future
+
+
+def serve(pipe: Connection, folder: str) -> None:
+    """Both gateways on ports of their own; sends (baseline port, guarded port, secret)."""
+    import uvicorn
+    from raysafe.records.audit import AuditLog
+    from raysafe.records.store import open_store
+
+    from raysafe.guards.policy import Policy, default_policy
+    from raysafe.serving.backend import NullBackend
+    from raysafe.serving.gateway import GatewaySettings, create_app
+    from raysafe.serving.keys import new_key
+
+    values = default_policy().model_dump(mode="json")
+    for guard in values["guards"]:
+        if guard["kind"] == "rate":
+            guard |= {"requests_per_minute": 1e9, "characters_per_minute": 1e12}
+    key, secret = new_key("bench")
+    model, empty, guarded = NullBackend(TEXT), Policy(name="empty", guards=()), Policy.parse(values)
+    audit = AuditLog(open_store(f"sqlite:///{folder}/bench.db"), writer="bench")
+    apps = [
+        create_app(GatewaySettings(model="null", policy=empty, keys=(key,)), model, NoAudit()),
+        create_app(GatewaySettings(model="null", policy=guarded, keys=(key,)), model, audit),
+    ]
+
+    async def both() -> None:
+        servers = [uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False)) for app in apps]
+        tasks = [asyncio.create_task(server.serve()) for server in servers]
+        while not all(server.started for server in servers):
+            await asyncio.sleep(0.01)
+        ports = [server.servers[0].sockets[0].getsockname()[1] for server in servers]
+        pipe.send((*ports, secret))
+        await asyncio.gather(*tasks)
+
+    asyncio.run(both())
+
+
+class Side:
+    """One gateway as its client sees it."""
+
+    def __init__(self, port: int, secret: str, server: int, stream: bool) -> None:
+        self._http = http.client.HTTPConnection("127.0.0.1", port)
+        self._headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+        message = {"role": "user", "content": TEXT}
+        self._body = json.dumps({"model": "null", "messages": [message], "stream": stream})
+        self._clock = (~server << 3) | 2  # the CPU clock of another process, see clock_getcpuclockid(3)
+        self.latencies_ms: list[float] = []
+        self.cpu_ms = 0.0
+
+    def run(self, requests: int, count: bool = True) -> None:
+        cpu_ns = time.clock_gettime_ns(self._clock)
+        for _ in range(requests):
+            started = time.perf_counter()
+            self._http.request("POST", "/v1/chat/completions", self._body, self._headers)
+            answer = self._http.getresponse()
+            body = answer.read()
+            elapsed_ms = (time.perf_counter() - started) * 1000
+            if answer.status != 200 or b"content_filter" in body:
+                raise SystemExit(f"status {answer.status}: {body[:200]!r}")
+            if count:
+                self.latencies_ms.append(elapsed_ms)
+        if count:
+            self.cpu_ms += (time.clock_gettime_ns(self._clock) - cpu_ns) / 1e6
+
+    def figures(self) -> dict[str, float]:
+        ordered = sorted(self.latencies_ms)
+        return {
+            "p50_ms": statistics.median(ordered),
+            "p99_ms": ordered[int(len(ordered) * 0.99)],
+            "cpu_ms": self.cpu_ms / len(ordered),
+        }
+
+
+def measure(requests: int, stream: bool, ports: tuple[int, int], secret: str, server: int) -> dict[str, Any]:
+    """Figures of both sides and what the second adds; blocks of the two sides take turns."""
+    empty, guarded = (Side(port, secret, server, stream) for port in ports)
+    for side in (empty, guarded):
+        side.run(50, count=False)
+    for _ in range(max(1, requests // BLOCK)):
+        empty.run(BLOCK)
+        guarded.run(BLOCK)
+    sides = {"empty": empty.figures(), "guarded": guarded.figures()}
+    added = {name: sides["guarded"][name] - sides["empty"][name] for name in sides["empty"]}
+    # 1,000 characters in and 1,000 out pass the guards
+    added["cpu_ms_per_1000_characters"] = added["cpu_ms"] / 2
+    return {"requests": len(empty.latencies_ms), **sides, "added": added}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--requests", type=int, default=1000, help="requests to each side, in each mode")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = multiprocessing.Pipe()
+        server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, folder), daemon=True)
+        server.start()
+        try:
+            if not ours.poll(60):
+                raise SystemExit("the server didn't start within 60 s")
+            empty_port, guarded_port, secret = ours.recv()
+            assert server.pid is not None
+            ports = (empty_port, guarded_port)
+            results = {
+                mode: measure(options.requests, mode == "stream", ports, secret, server.pid)
+                for mode in ("whole", "stream")
+            }
+        finally:
+            server.terminate()
+            server.join(10)
+    for mode, result in results.items():
+        print(f"{mode}: {result['requests']} requests to each side, load {os.getloadavg()[0]:.1f}")
+        for name in ("empty", "guarded", "added"):
+            shown = "  ".join(f"{key} {value:7.3f}" for key, value in result[name].items())
+            print(f"  {name:8} {shown}")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
+    added = results["whole"]["added"]
+    met = added["p50_ms"] <= TARGET_MS and added["cpu_ms_per_1000_characters"] <= TARGET_MS
+    verdict = "met" if met else "missed"
+    print(f"whole answers: <= {TARGET_MS} ms added to p50, <= {TARGET_MS} ms CPU per 1,000 characters: {verdict}")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
