@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from raysafe.alignment.job import PolicyJob, PolicyLearner
 from raysafe.alignment.logprobs import sequence_logprobs
 from raysafe.alignment.losses import DPOKind, check_dpo_options, dpo_loss
-from raysafe.alignment.pairs import pairs_batch, prepare_pairs
+from raysafe.alignment.pairs import pairs_batch
+from raysafe.alignment.prepare import prepare
 from raysafe.alignment.reference import with_reference_logprobs
 from raysafe.models.packing import TokenBatch
 from raysafe.runtime.fit import fit
@@ -39,9 +40,12 @@ class DPOJob(PolicyJob):
         return self
 
     def work(self, run: Run) -> None:
-        parts = prepare_pairs(self, run)
+        parts = prepare(self, run, "preferences")
         reference = self.reference or self.model
-        train, validation = (with_reference_logprobs(self, run, reference, parts[p]) for p in ("train", "validation"))
+        train, validation = (
+            with_reference_logprobs(self, reference, parts[part], f"reference log-probabilities, {part}")
+            for part in ("train", "validation")
+        )
         learner = DPOLearner(self)
         fit(learner, run, self.training, train=train, validation=validation, seed=self.seed, address=self.address)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -27,6 +26,9 @@ from raysafe.models.packing import Layout
 from raysafe.runtime.learner import FitConfig, Learner
 from raysafe.runtime.report import write_report
 from raysafe.runtime.run import Run
+
+Parts = dict[str, pa.Table]
+"""Tokenised rows by the part of the split that they are in: train, validation, test."""
 
 
 class AlignmentJob(Job):
@@ -109,7 +111,3 @@ def record_inputs(job: AlignmentJob, run: Run, data_digest: str) -> None:
     """Lineage: the data file and the starting model."""
     run.record_input("data", job.data, data_digest)
     run.record_input("model", job.model, model_digest(job.model))
-
-
-PartName = Literal["train", "validation", "test"]
-Parts = dict[str, pa.Table]

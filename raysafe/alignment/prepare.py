@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 
-from raysafe.alignment.job import AlignmentJob, record_inputs
-from raysafe.data.readers import read
+from raysafe.alignment.job import AlignmentJob, Parts, record_inputs
+from raysafe.data.readers import Dataset, read
+from raysafe.data.schema import Kind
 from raysafe.data.split import split_by_prompt
 from raysafe.data.tokenise import tokenise
 from raysafe.errors import DataError
 from raysafe.runtime.run import Run
 
 
-def prepare(job: AlignmentJob, run: Run, kind: str) -> dict[str, pa.Table]:
+def prepare(job: AlignmentJob, run: Run, kind: Kind) -> Parts:
     """Tokenised train, validation and test rows of `job.data`; no prompt is in two parts.
 
     Rows carry `length`, the tokens that they cost in the job's layout. The run notes what was read, dropped and split.
     """
     dataset = read(job.data, kind, skip_bad_rows=job.skip_bad_rows, limit=job.limit)
     record_inputs(job, run, dataset.digest)
+    return encode_parts(job, run, dataset, split_by_prompt(dataset.table, job.fractions, seed=job.seed), kind)
+
+
+def encode_parts(job: AlignmentJob, run: Run, dataset: Dataset, tables: dict[str, pa.Table], kind: Kind) -> Parts:
+    """Tokenise the parts of a data set."""
     chat = job.chat_format()
     parts = {}
-    for name, table in split_by_prompt(dataset.table, job.fractions, seed=job.seed).items():
+    for name, table in tables.items():
         encoded = tokenise(table, kind, chat, longest=job.longest, too_long=job.too_long)
         parts[name] = with_cost(encoded, share_prompt=job.layout.share_prompt)
     run.event(
         "data",
+        read=dataset.table.num_rows,
         rows={name: table.num_rows for name, table in parts.items()},
         bad_rows=len(dataset.bad_rows),
         first_bad_rows=[str(bad) for bad in dataset.bad_rows[:20]],
@@ -41,7 +50,7 @@ def ids(column: pa.ChunkedArray) -> list[np.ndarray]:
     lists = column.combine_chunks()
     values = np.asarray(lists.values).astype(np.int64)
     offsets = np.asarray(lists.offsets)
-    return [values[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[start:end] for start, end in pairwise(offsets)]
 
 
 def with_cost(table: pa.Table, *, share_prompt: bool) -> pa.Table:

@@ -42,13 +42,13 @@ def compute_logprobs(
 
 
 def with_reference_logprobs(job: AlignmentJob, reference: str, table: pa.Table, description: str) -> pa.Table:
-    """The rows with the reference policy's log-probabilities, from the cache where these rows have been scored before."""
+    """The rows with the reference policy's log-probabilities, from the cache where they have been computed before."""
     if not table.num_rows:
         empty = pa.array([], pa.float64())
         return table.append_column("logp_chosen", empty).append_column("logp_rejected", empty)
-    # packed or padded, the figures are the same to rounding: the key still tells them apart, so that runs repeat exactly
+    # packed or padded, the figures differ in rounding: the key tells them apart, so that runs repeat exactly
     key = cache_key(table, model_digest(reference), job.layout.to_yaml(), job.training.precision)
-    return TableCache(job.cache).get(
+    return TableCache().get(
         key,
         lambda: compute_logprobs(
             reference,

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from raysafe.alignment.job import AlignmentJob
 from raysafe.alignment.losses import bradley_terry_loss
-from raysafe.alignment.pairs import pairs_batch, prepare_pairs
+from raysafe.alignment.pairs import pairs_batch, prepare_rated_pairs
+from raysafe.alignment.prepare import prepare
+from raysafe.errors import DataError
 from raysafe.models.attention import PACKED, check_packable
 from raysafe.models.chat import ChatFormat
 from raysafe.models.heads import RewardModel, save_reward_model
@@ -43,7 +45,11 @@ class RewardModelJob(AlignmentJob):
     pairs_per_text: int = Field(4, ge=1, description="For rated texts: pairs that a text takes part in, at most.")
 
     def work(self, run: Run) -> None:
-        parts = prepare_pairs(self, run)
+        parts = prepare_rated_pairs(self, run, self.min_gap) if self.min_gap else prepare(self, run, "preferences")
+        if self.use_margin and parts["train"]["margin"].null_count:
+            raise DataError(
+                f"use_margin needs a margin in every row of {self.data}: add them or set use_margin to false"
+            )
         train, validation = parts["train"], parts["validation"]
         done = sum(event["event"] == "trained" for event in run.events)
         for member in range(done, self.members):

@@ -1,0 +1,57 @@
+"""Arrow tables kept on disk by the content they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from raysafe.errors import StorageError
+
+
+def default_folder() -> Path:
+    """RAYSAFE_CACHE, or raysafe/ in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("RAYSAFE_CACHE") or Path(base, "raysafe"))
+
+
+def cache_key(table: pa.Table, *parts: str) -> str:
+    """sha256 over a table's schema and values and further strings."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:{part}".encode())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+class TableCache:
+    """Files `<key>.arrow` in one folder; written whole, then memory-mapped."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or default_folder()
+
+    def get(self, key: str, make: Callable[[], pa.Table]) -> pa.Table:
+        """The table kept under `key`, or that of `make()`, which is then kept."""
+        path = self.folder / f"{key}.arrow"
+        if not path.exists():
+            self._keep(path, make())
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()
+
+    def _keep(self, path: Path, table: pa.Table) -> None:
+        temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise StorageError(f"can't write the cache {self.folder} ({error.strerror}): set RAYSAFE_CACHE") from None

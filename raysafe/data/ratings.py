@@ -1,0 +1,31 @@
+"""Preference pairs from rated texts: two texts whose ratings differ enough, the higher rated one chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from raysafe.data.schema import SCHEMAS
+from raysafe.errors import DataError
+
+
+def ratings_to_pairs(table: pa.Table, *, min_gap: float, pairs_per_text: int, seed: int = 0) -> pa.Table:
+    """Preferences with an empty prompt. Split the texts first: a text must not be in two parts.
+
+    Each text is offered as many random partners as `pairs_per_text`. Pairs are distinct; `margin` is the gap of ratings.
+    """
+    ratings_N = table["rating"].to_numpy()
+    texts = table["text"].to_pylist()
+    rng = np.random.default_rng(seed)
+    seen: set[tuple[int, int]] = set()
+    for _ in range(pairs_per_text):
+        for a, b in enumerate(rng.permutation(len(texts)).tolist()):
+            if abs(ratings_N[a] - ratings_N[b]) >= min_gap and texts[a] != texts[b]:
+                seen.add((a, b) if ratings_N[a] > ratings_N[b] else (b, a))
+    if len(texts) and not seen:
+        raise DataError(f"no two of {len(texts)} texts differ by {min_gap} in rating: lower min_gap")
+    rows = [
+        {"prompt": [], "chosen": texts[a], "rejected": texts[b], "margin": ratings_N[a] - ratings_N[b], "row": i}
+        for i, (a, b) in enumerate(sorted(seen))
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS["preferences"].arrow)
