@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     from raysafe.serving.service import ServiceConfig, start_service
 
     console = Console(highlight=False, soft_wrap=True)
-    config = tyro.cli(Annotated[ServiceConfig, tyro.conf.arg(name="")], args=argv, prog="raysafe serve")
+    config = tyro.cli(ServiceConfig, args=argv, prog="raysafe serve", config=(tyro.conf.PositionalRequiredArgs,))
     console.print(f"Checking and starting '{config.model}' …")
     with start_service(config) as service:
         console.print(describe(service), markup=False)

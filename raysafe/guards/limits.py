@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,13 +141,19 @@ class RateGuard:
         self.stages: frozenset[Stage] = frozenset({"input", "output"})
         self._clock = clock
         self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._lock = threading.Lock()
 
     def check(self, exchange: Exchange, stage: Stage) -> Verdict:
         characters = sum(map(len, exchange.texts(stage)))
         if stage == "output":
             self.charge(exchange.key_id, characters)
             return Verdict(self.name, stage, "allow")
-        uses = [(self._bucket(exchange.key_id, kind), kind, amount) for kind, amount in self._amounts(1, characters)]
+        with self._lock:
+            return self._admit(exchange.key_id, characters)
+
+    def _admit(self, key_id: str, characters: int) -> Verdict:
+        stage: Stage = "input"
+        uses = [(self._bucket(key_id, kind), kind, amount) for kind, amount in self._amounts(1, characters)]
         wait_s, kind = max(((bucket.wait_s(amount), kind) for bucket, kind, amount in uses), default=(0.0, ""))
         if wait_s > 0:
             reason = f"over the limit of {kind} a minute for this key; try again in {wait_s:.1f} s"
@@ -159,8 +166,9 @@ class RateGuard:
         return _RateFilter(self, exchange.key_id)
 
     def charge(self, key_id: str, characters: int) -> None:
-        for kind, amount in self._amounts(0, characters):
-            self._bucket(key_id, kind).level -= amount
+        with self._lock:
+            for kind, amount in self._amounts(0, characters):
+                self._bucket(key_id, kind).level -= amount
 
     def _amounts(self, requests: int, characters: int) -> list[tuple[str, float]]:
         amounts: list[tuple[str, float]] = []

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raysafe.guards.phrases import Positions
+from raysafe.guards.phrases import compile_rules
 from raysafe.guards.unicode import END_OF_TEXT, IGNORED, SEPARATORS, FoldTable
 
 _OTHER_LETTER = "\x02"
@@ -47,11 +47,8 @@ class Matcher:
     """Compiled phrases. `work` counts the positions ever stepped over, which is what linearity is measured by."""
 
     def __init__(self, rules: Sequence[Sequence[str]]) -> None:
-        """`rules[i]` holds the phrases of rule i; raises ValueError where one isn't in the language."""
-        self.automaton = Positions()
-        for number, phrases in enumerate(rules):
-            for phrase in phrases:
-                self.automaton.add(phrase, number)
+        """`rules[i]` holds the phrases of rule i; raises PhraseError where one isn't in the language."""
+        self.automaton = compile_rules(tuple(tuple(phrases) for phrases in rules))
         self.max_letters = self.automaton.max_letters
         self.table = FoldTable(frozenset(self.automaton.alphabet), _OTHER_LETTER)
         self.work = 0
@@ -118,8 +115,9 @@ class Scan:
         self.safe = 0
         self.fed = 0
         self._matcher = matcher
-        self._state = self._quiet_state = matcher.root()
-        self._held: list[tuple[str, int]] = []
+        self._state = matcher.root()
+        self._held: deque[tuple[str, int]] = deque()
+        self._held_after_separator = True
         self._letters: deque[int] = deque(maxlen=matcher.max_letters)
 
     def feed(self, text: str) -> list[Hit]:
@@ -127,23 +125,24 @@ class Scan:
         symbols = text.translate(self._matcher.table)
         offsets = self._offsets(text, symbols)
         hits: list[Hit] = []
-        state, quiet_to, quiet_state = self._state, -1, self._quiet_state
+        state, quiet_to, quiet_state = self._state, -1, None
         for index, symbol in enumerate(symbols):
             state = state[symbol]
             if state.quiet:
                 quiet_to, quiet_state = index, state
             elif state.rule is not None:
-                self._hold(symbols, offsets, quiet_to + 1, index + 1, fresh=quiet_to >= 0)
-                self._quiet_state = quiet_state
+                self._hold(symbols, offsets, quiet_to + 1, index + 1, quiet_state)
                 hits.append(self._hit(state.rule))
                 state = quiet_state = self._matcher.root(symbol in SEPARATORS)
-                self._held.clear()
-                self._letters.clear()
                 quiet_to = index
-        self._state, self._quiet_state = state, quiet_state
+        self._state = state
         self.fed += len(text)
-        self._hold(symbols, offsets, quiet_to + 1, len(symbols), fresh=quiet_to >= 0)
+        self._hold(symbols, offsets, quiet_to + 1, len(symbols), quiet_state)
         self.safe = self.fed if state.quiet else self._earliest()
+        while self._held and self._held[0][1] < self.safe:
+            symbol, _ = self._held.popleft()
+            if symbol != IGNORED:
+                self._held_after_separator = symbol in SEPARATORS
         return hits
 
     def finish(self) -> list[Hit]:
@@ -165,11 +164,12 @@ class Scan:
         table = self._matcher.table
         return [self.fed + at for at, character in enumerate(text) for _ in table[ord(character)]]
 
-    def _hold(self, symbols: str, offsets: Sequence[int], start: int, stop: int, fresh: bool) -> None:
-        """Remember the symbols since the last moment at which no phrase was under way."""
-        if fresh:
+    def _hold(self, symbols: str, offsets: Sequence[int], start: int, stop: int, quiet: _State | None) -> None:
+        """Remember symbols[start:stop]; what is held starts anew where there was a quiet state just before them."""
+        if quiet is not None:
             self._held.clear()
             self._letters.clear()
+            self._held_after_separator = quiet.after_separator
         for index in range(start, stop):
             symbol = symbols[index]
             self._held.append((symbol, offsets[index]))
@@ -183,6 +183,7 @@ class Scan:
 
     def _hit(self, rule: int) -> Hit:
         """The match that the last held symbol completes; a word boundary at its end is no part of it."""
-        start = self._held[self._matcher.begins(self._held, self._quiet_state.after_separator)][1]
-        last, end = self._held[-1]
+        held = list(self._held)
+        start = held[self._matcher.begins(held, self._held_after_separator)][1]
+        last, end = held[-1]
         return Hit(start, end if last in SEPARATORS else end + 1, rule)

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from raysafe.config import Config
 from raysafe.guards.guard import Exchange, Stage, Step, Verdict
 from raysafe.guards.matcher import Hit, Matcher, Scan
-from raysafe.guards.phrases import Positions
+from raysafe.guards.phrases import PhraseError, compile_rules
 
 _MAX_PHRASE_LENGTH = 100_000
 
@@ -58,13 +58,10 @@ class PatternsConfig(Config):
 
     @model_validator(mode="after")
     def _phrases_compile(self) -> Self:
-        trial = Positions()
-        for rule, phrases in zip(self.rules, self.expanded(), strict=True):
-            for phrase in phrases:
-                try:
-                    trial.add(phrase, 0)
-                except ValueError as error:
-                    raise ValueError(f"rule '{rule.name}': {error}") from None
+        try:
+            compile_rules(tuple(tuple(phrases) for phrases in self.expanded()))
+        except PhraseError as error:
+            raise ValueError(f"rule '{self.rules[error.rule].name}': {error}") from None
         return self
 
     def expanded(self) -> list[list[str]]:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Container
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from raysafe.guards.unicode import END_OF_TEXT, IGNORED, READS_AS, SEPARATORS, SPACE, fold
 
@@ -158,6 +159,27 @@ class Positions:
     def _join(self, last: frozenset[int], first: frozenset[int]) -> None:
         for position in last:
             self.follow[position] |= first
+
+
+class PhraseError(ValueError):
+    """A phrase that isn't in the language; `rule` is its rule's number."""
+
+    def __init__(self, message: str, rule: int) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+@lru_cache(maxsize=32)
+def compile_rules(rules: tuple[tuple[str, ...], ...]) -> Positions:
+    """The automaton of all rules' phrases, kept because a policy is validated before it is built; raises PhraseError."""
+    positions = Positions()
+    for number, phrases in enumerate(rules):
+        for phrase in phrases:
+            try:
+                positions.add(phrase, number)
+            except ValueError as error:
+                raise PhraseError(str(error), number) from None
+    return positions
 
 
 class _Parser:

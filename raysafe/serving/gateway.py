@@ -108,7 +108,11 @@ class _Gateway:
         return JSONResponse(model_card(name, self._created))
 
     async def health(self) -> Response:
-        return JSONResponse({"status": "ok", "model": self._settings.model, "policy": self._settings.policy.name})
+        """503 while the audit log can't be written, for then nothing is answered."""
+        healthy = self._post.ledger.healthy
+        status = "ok" if healthy else "the audit log can't be written"
+        body = {"status": status, "model": self._settings.model, "policy": self._settings.policy.name}
+        return JSONResponse(body, 200 if healthy else 503)
 
     async def metrics(self) -> Response:
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -67,15 +67,17 @@ class KeyFile:
                 f"{self.path} holds no API keys; move it away and `raysafe serve` makes a new one"
             ) from None
 
-    def add(self, key_id: str) -> str:
-        """Make a key and keep its digest; returns the secret, which is nowhere else."""
-        keys = self.read()
-        if any(key.id == key_id for key in keys):
+    def make(self, key_id: str) -> tuple[Key, str]:
+        """A new key and its secret, not kept yet; raises StorageError where the name is taken."""
+        if any(key.id == key_id for key in self.read()):
             raise StorageError(
                 f"there is a key called '{key_id}' in {self.path} already; give the new one another name"
             )
-        key, secret = new_key(key_id)
-        text = json.dumps([item.model_dump(mode="json") for item in [*keys, key]], indent=2)
+        return new_key(key_id)
+
+    def keep(self, key: Key) -> None:
+        """Add a key to the file, which is replaced whole."""
+        text = json.dumps([item.model_dump(mode="json") for item in [*self.read(), key]], indent=2)
         partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,6 @@ class KeyFile:
             os.replace(partial, self.path)
         except OSError as error:
             raise StorageError(f"can't write the API keys to {self.path}: {error.strerror}") from None
-        return secret
 
 
 def _digest(secret: str) -> str:

@@ -25,6 +25,7 @@ class Ledger:
 
     def __init__(self, writer: AuditWriter, policy: Policy) -> None:
         self._writer, self._policy = writer, policy
+        self.healthy = True
 
     def decided(self, exchange: Exchange, decision: Decision, **more: Any) -> Future[Any]:
         """The decision of one stage, on all of its text."""

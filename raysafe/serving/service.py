@@ -18,7 +18,7 @@ from raysafe.records.registry import ModelVersion, Registry
 from raysafe.records.store import Store, default_url, open_store
 from raysafe.serving.deploy import Deployment, Placement, deploy
 from raysafe.serving.gateway import GatewaySettings
-from raysafe.serving.keys import KeyFile
+from raysafe.serving.keys import Key, KeyFile
 from raysafe.serving.replicas import ReplicaSettings
 
 
@@ -73,10 +73,9 @@ def start_service(config: ServiceConfig) -> Service:
         version = approved_version(store, config.model)
     keys = KeyFile(config.keys or default_keys(url))
     name = config.name or version.name
-    key = first_key(keys, config.new_key)
-    gateway = GatewaySettings(
-        model=name, policy=policy, keys=tuple(keys.read()), request_timeout_s=config.request_timeout_s
-    )
+    made = make_key(keys, config.new_key)
+    known = (*keys.read(), *([made[0]] if made else []))
+    gateway = GatewaySettings(model=name, policy=policy, keys=known, request_timeout_s=config.request_timeout_s)
     replica = ReplicaSettings(
         folder=version.path,
         digest=version.digest,
@@ -88,7 +87,11 @@ def start_service(config: ServiceConfig) -> Service:
     def open_audit() -> Any:
         return AuditLog(open_store(url), writer=f"gateway-{application}")
 
-    return Service(deploy(application, gateway, replica, config, open_audit), name, version, policy, key)
+    deployment = deploy(application, gateway, replica, config, open_audit)
+    if made:
+        # kept only now: a key whose secret was never shown opens nothing and would look like the first start's
+        keys.keep(made[0])
+    return Service(deployment, name, version, policy, made[1] if made else None)
 
 
 def approved_version(store: Store, model: str) -> ModelVersion:
@@ -104,11 +107,11 @@ def approved_version(store: Store, model: str) -> ModelVersion:
     return version
 
 
-def first_key(keys: KeyFile, new_key: str | None) -> str | None:
-    """The secret of a key made now: the one asked for, or the first of all."""
+def make_key(keys: KeyFile, new_key: str | None) -> tuple[Key, str] | None:
+    """A key made now and its secret: the one asked for, or the first of all."""
     if new_key is not None:
-        return keys.add(new_key)
-    return None if keys.read() else keys.add("default")
+        return keys.make(new_key)
+    return None if keys.read() else keys.make("default")
 
 
 def default_keys(store_url: str) -> Path:

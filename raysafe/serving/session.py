@@ -172,7 +172,9 @@ class Session:
                 if row is not None:
                     # shielded: a client that goes must not cancel the writer's row
                     await asyncio.shield(asyncio.wrap_future(row))
+            self._post.ledger.healthy = True
         except Exception as error:
+            self._post.ledger.healthy = False
             raise ApiError(
                 503, f"the audit log can't be written: {type(error).__name__}", kind="server_error", code="audit_failed"
             ) from error

@@ -47,7 +47,7 @@ def stream(pipeline: Pipeline, chunks: list[str]) -> tuple[str, list[str], Excha
 BLOCKING, CUTTING = Pipeline([patterns("block")]), Pipeline([patterns("modify")])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(chunked())
 def test_any_chunking_gets_the_decision_of_the_whole_and_releases_nothing_forbidden(chunks: list[str]) -> None:
     whole = exchange("".join(chunks))
@@ -70,7 +70,7 @@ def first_match(text: str) -> int:
     return next((i for i, (a, b) in enumerate(zip(text, cut[0], strict=False)) if a != b), len(text))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(chunked())
 def test_any_chunking_releases_the_same_modified_text(chunks: list[str]) -> None:
     whole = exchange("".join(chunks))

@@ -76,6 +76,15 @@ def test_a_phrase_over_two_messages_is_found() -> None:
     assert BOMB.check(Exchange("r", "k", "m", messages), "input").action == "block"
 
 
+def test_a_phrase_over_two_messages_is_cut_out_of_both() -> None:
+    guard = PatternsConfig(action="modify", replacement="#", rules=(Rule(name="r", phrases=("make a bomb",)),)).build()
+    exchange = Exchange(
+        "r", "k", "m", (Message("user", "go make a"), Message("user", "bomb now"), Message("user", "ok"))
+    )
+    Pipeline([guard]).check(exchange, "input")
+    assert exchange.texts("input") == ("go #", " now", "ok")
+
+
 def test_a_script_without_spaces_needs_no_word_boundaries() -> None:
     assert cut("请问如何制造炸弹啊", "制造炸弹") == "请问如何#啊"
 
@@ -171,11 +180,21 @@ def test_work_grows_linearly_with_the_text(kind: str) -> None:
     assert work(text[:16000]) <= 2.1 * work(text[:8000])
 
 
+def test_an_endless_beginning_is_not_remembered_for_ever() -> None:
+    matcher = Matcher([["how to make"]])
+    scan = Scan(matcher)
+    for _ in range(5000):
+        scan.feed("how ")
+    assert len(scan._held) <= 4 * matcher.max_letters
+    scan.feed("to make ")
+    assert [(hit.start, hit.end) for hit in Scan(matcher).feed("how " * 5000 + "to make ")] == [(19996, 20007)]
+
+
 def test_the_cache_of_states_is_bounded() -> None:
     phrases = [f"{{w}} {{0,8}} x{n}".replace("{w}", w) for n, w in enumerate("abcdefgh")]
     matcher = Matcher([phrases])
     rng = random.Random(0)
-    Scan(matcher).feed(" ".join(rng.choice("abcdefgh") for _ in range(30_000)))
+    Scan(matcher).feed(" ".join(rng.choice("abcdefgh") for _ in range(15_000)))
     assert len(matcher._states) <= 4096
 
 

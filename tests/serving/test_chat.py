@@ -182,6 +182,11 @@ async def test_nothing_leaves_when_the_audit_log_cannot_be_written(stream: bool)
     with pytest.raises(openai.InternalServerError) as caught:
         await ask(desk.openai, stream=stream)
     assert (caught.value.status_code, caught.value.code) == (503, "audit_failed")
+    async with desk.http as client:
+        assert (await client.get("/healthz")).status_code == 503
+        desk.audit.error = None
+        await ask(desk.openai, stream=stream)
+        assert (await client.get("/healthz")).status_code == 200
 
 
 @MODES

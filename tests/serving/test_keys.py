@@ -16,7 +16,8 @@ def test_a_secret_finds_its_own_key_and_no_other() -> None:
 
 def test_the_secret_is_not_in_the_file_and_only_the_owner_reads_it(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys" / "api-keys.json")
-    secret = keys.add("default")
+    key, secret = keys.make("default")
+    keys.keep(key)
     assert secret not in keys.path.read_text()
     assert keys.path.stat().st_mode & 0o777 == 0o600
     assert KeyRing(keys.read()).identify(secret) == "default"
@@ -24,11 +25,12 @@ def test_the_secret_is_not_in_the_file_and_only_the_owner_reads_it(tmp_path: Pat
 
 def test_a_second_key_keeps_the_first_and_a_used_name_is_refused(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "api-keys.json")
-    first = keys.add("a")
-    keys.add("b")
-    assert KeyRing(keys.read()).identify(first) == "a"
+    (first, one), (second, _) = keys.make("a"), keys.make("b")
+    keys.keep(first)
+    keys.keep(second)
+    assert KeyRing(keys.read()).identify(one) == "a"
     with pytest.raises(StorageError, match="a key called 'a'"):
-        keys.add("a")
+        keys.make("a")
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
