@@ -171,7 +171,7 @@ class PhraseError(ValueError):
 
 @lru_cache(maxsize=32)
 def compile_rules(rules: tuple[tuple[str, ...], ...]) -> Positions:
-    """The automaton of all rules' phrases, kept because a policy is validated before it is built; raises PhraseError."""
+    """The automaton of all rules' phrases, kept, for a policy is validated before it is built; raises PhraseError."""
     positions = Positions()
     for number, phrases in enumerate(rules):
         for phrase in phrases:

@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raysafe.errors import ModelError
 from raysafe.guards.guard import Message
 from raysafe.models.generate.engine import Generation, SamplingParams
 from raysafe.serving.backend import Piece, Prompt, PromptRefused
@@ -60,6 +62,12 @@ async def test_without_a_limit_an_answer_ends_at_the_replicas_own(replica: Model
     answer = await replica.complete(Prompt(HELLO, temperature=0))
     assert not isinstance(answer, PromptRefused)
     assert answer.completion_tokens <= 8
+
+
+def test_files_that_are_not_the_approved_ones_are_never_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="has changed since it was approved"):
+        ModelReplica(ReplicaSettings(folder=str(tmp_path), digest="0" * 64))
 
 
 class HeldEngine:
