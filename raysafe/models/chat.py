@@ -46,9 +46,10 @@ class ChatFormat:
         self.tokenizer = copy.copy(tokenizer)
         self.template = _find_template(tokenizer, template)
         self.tokenizer.chat_template = self.template
-        specials = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special and len(str(t)) > 1}
-        longest_first = sorted(specials | set(tokenizer.all_special_tokens), key=len, reverse=True)
-        self._specials = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        added = tokenizer.added_tokens_decoder.values()
+        marks = {str(token) for token in added if token.special or str(token) in self.template}
+        longest_first = sorted((mark for mark in marks if len(mark.strip()) > 1), key=len, reverse=True)
+        self._marks = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def encode(self, messages: Sequence[Message], completion: str | None = None) -> tuple[list[int], list[int]]:
         """Prompt ids and completion ids; the completion ends as the template ends a turn.
@@ -98,7 +99,7 @@ class ChatFormat:
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end an answer: the end-of-sequence token and the template's end of an assistant's turn."""
         _, completion = self.encode([{"role": "user", "content": "a"}], "b")
-        stops = {completion[-1]} & set(self.tokenizer.all_special_ids)
+        stops = {completion[-1]} & set(self.tokenizer.added_tokens_decoder)
         if isinstance(self.tokenizer.eos_token_id, int):
             stops.add(self.tokenizer.eos_token_id)
         return tuple(sorted(stops))
@@ -121,12 +122,12 @@ class ChatFormat:
             raise ModelError(f"the chat template refuses a conversation of {roles}: {error}") from None
         assert isinstance(text, str)
         # what follows the end-of-turn token is the template's glue to a next turn, which no answer ever reaches
-        return text if answer is None else _without_glue(text, self._specials)
+        return text if answer is None else _without_glue(text, self._marks)
 
     def _defused(self, text: str) -> str:
-        if self._specials is None:
+        if self._marks is None:
             return text
-        return self._specials.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
+        return self._marks.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
 
     def _tokenise(self, texts: list[str]) -> list[list[int]]:
         if not texts:
@@ -169,8 +170,8 @@ def _find_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
         ) from None
 
 
-def _without_glue(text: str, specials: re.Pattern[str] | None) -> str:
+def _without_glue(text: str, marks: re.Pattern[str] | None) -> str:
     """`text` less white space that follows a special token at its end."""
     kept = text.rstrip()
-    ends = [found.end() for found in specials.finditer(kept)] if specials else []
+    ends = [found.end() for found in marks.finditer(kept)] if marks else []
     return kept if ends and ends[-1] == len(kept) else text

@@ -185,17 +185,24 @@ def _no_load_report() -> Iterator[None]:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     repository, _, revision = name.partition("@")
+    commit, problem = None, None
+    try:
+        # snapshot_download waits for a silent hub for ever: ask with a time limit first
+        commit = HfApi().model_info(repository, revision=revision or None, timeout=HUB_TIMEOUT_S).sha
+    except Exception as error:  # the hub's client has a dozen error classes, and httpx's come through as well
+        problem = error
     try:
         folder = snapshot_download(
-            repository, revision=revision or None, allow_patterns=_HUB_FILES, etag_timeout=HUB_TIMEOUT_S
+            repository, revision=commit or revision or None, allow_patterns=_HUB_FILES, local_files_only=commit is None
         )
-    except Exception as error:  # the hub's client has a dozen error classes, and httpx's come through as well
+    except Exception as error:
         raise ModelError(
-            f"'{name}' is no folder here and can't be had from the Hugging Face hub ({_first_sentence(error)}): "
-            "check the path or the hub id, go online, or download the model first and give its folder"
+            f"'{name}' is no folder here and can't be had from the Hugging Face hub "
+            f"({_first_sentence(problem or error)}): check the path or the hub id, go online, "
+            "or download the model first and give its folder"
         ) from error
     if not Path(folder, "config.json").is_file():
         raise ModelError(f"the hub repository {name} holds no transformers model: it has no config.json")
