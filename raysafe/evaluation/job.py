@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from raysafe.config import Job
+from raysafe.data.tokenise import TooLong
 from raysafe.evaluation.suites import SUITES, Findings, SuiteName
 from raysafe.models.packing import Layout
 from raysafe.records.evidence import Evidence
@@ -40,8 +41,8 @@ class EvaluateJob(Job):
         False, description="Leave out rows that can't be read, and list them, instead of stopping."
     )
     chat_template: str = Field("auto", description="auto (the tokenizer's own), plain, or a Jinja file.")
-    too_long: Literal["error", "truncate-prompt"] = Field(
-        "error", description="preference-accuracy of a policy: what to do with pairs that exceed the context."
+    too_long: TooLong = Field(
+        "error", description="Pairs that exceed a policy's context: error, drop, or truncate-prompt."
     )
     layout: Layout = Field(Layout(), description="How pairs are laid out for a policy; packed where the model allows.")
     micro_tokens: int = Field(8192, ge=1, description="Tokens per forward pass: lower it if memory runs out.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from raysafe.errors import ConfigError
 from raysafe.evaluation.statistics import PairedTest, exact_binomial, paired_bootstrap, wilson_interval
@@ -30,32 +29,29 @@ def examine(job: EvaluateJob) -> Findings:
     if is_reward_model(job.model):
         if job.reference is not None:
             raise ConfigError(f"reference has no effect: {job.model} is a reward model, leave it out")
-        chosen_B, rejected_B = pair_rewards(job, dataset.table)
+        pairs = dataset.table
+        chosen_B, rejected_B = pair_rewards(job, pairs)
     else:
         if job.reference is None:
             raise ConfigError(f"{job.model} is a policy: set reference to the model that it was trained from")
         models[job.reference] = model_digest(job.reference)
-        chosen_B, rejected_B = implicit_rewards(job, dataset.table)
+        pairs, chosen_B, rejected_B = implicit_rewards(job, dataset.table)
     scores_B = prefers(chosen_B, rejected_B)
-    lengths_B2 = np.array([[len(c), len(r)] for c, r in _answers(dataset.table)], dtype=np.int64)
-    shorter_B = prefers(-lengths_B2[:, 0], -lengths_B2[:, 1])
-    figures, summary = compare(scores_B, shorter_B)
+    answers = list(zip(pairs["chosen"].to_pylist(), pairs["rejected"].to_pylist(), strict=True))
+    lengths_B2 = np.array([[len(chosen), len(rejected)] for chosen, rejected in answers], dtype=np.int64)
+    figures, summary = compare(scores_B, prefers(-lengths_B2[:, 0], -lengths_B2[:, 1]))
+    summary["pairs left out"] = dataset.table.num_rows - pairs.num_rows
     rows = [
         {
-            "prompt": prompt[-1]["content"],
+            "prompt": prompt[-1]["content"] if prompt else "",
             "prefers chosen": score,
-            "reward of chosen": round(float(chosen), 6),
-            "reward of rejected": round(float(rejected), 6),
-            "chosen": pair[0],
-            "rejected": pair[1],
+            "reward of chosen": round(float(chosen_reward), 6),
+            "reward of rejected": round(float(rejected_reward), 6),
+            "chosen": chosen,
+            "rejected": rejected,
         }
-        for prompt, score, chosen, rejected, pair in zip(
-            dataset.table["prompt"].to_pylist(),
-            scores_B.tolist(),
-            chosen_B,
-            rejected_B,
-            _answers(dataset.table),
-            strict=True,
+        for prompt, score, chosen_reward, rejected_reward, (chosen, rejected) in zip(
+            pairs["prompt"].to_pylist(), scores_B.tolist(), chosen_B, rejected_B, answers, strict=True
         )
     ]
     return Findings(figures, rows, summary, dataset.digest, models)
@@ -95,7 +91,3 @@ def compare(scores_B: np.ndarray, shorter_B: np.ndarray) -> tuple[list[Figure], 
 
 def _described(test: PairedTest) -> dict[str, object]:
     return {"difference": test.difference, "p_value": test.p_value, "n": test.n, "method": test.method}
-
-
-def _answers(table: pa.Table) -> list[tuple[str, str]]:
-    return list(zip(table["chosen"].to_pylist(), table["rejected"].to_pylist(), strict=True))

@@ -46,8 +46,11 @@ def pair_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[np.ndarray, np.ndar
     return scores_2B[: pairs.num_rows], scores_2B[pairs.num_rows :]
 
 
-def implicit_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """log p(answer) under the model less that under its reference, for chosen and rejected answers, (B,) each."""
+def implicit_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """log p(answer) under the model less that under its reference, for chosen and rejected answers, (B,) each.
+
+    Also the pairs that were scored: those that exceed the context are missing where job.too_long says so.
+    """
     from raysafe.alignment.prepare import with_cost
     from raysafe.alignment.reference import compute_logprobs
     from raysafe.data.tokenise import tokenise
@@ -76,7 +79,7 @@ def implicit_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[np.ndarray, np.
         )
         logps_2B2.append([scored["logp_chosen"].to_numpy(), scored["logp_rejected"].to_numpy()])
     chosen_B, rejected_B = np.asarray(logps_2B2[0]) - np.asarray(logps_2B2[1])
-    return chosen_B, rejected_B
+    return pairs.take(pa.array(rows["row"])), chosen_B, rejected_B
 
 
 def is_reward_model(model: str) -> bool:

@@ -26,10 +26,6 @@ def examine(job: EvaluateJob) -> Findings:
     from raysafe.evaluation.answers import answer
 
     dataset = read(job.data, "prompts", skip_bad_rows=job.skip_bad_rows, limit=job.limit)
-    if "label" not in dataset.table.column_names:
-        raise DataError(
-            f"{job.data} has no column 'label': safety-prompts needs one of {', '.join(LABELS)} in every row"
-        )
     prompts = dataset.table["prompt"].to_pylist()
     labels = read_labels(dataset.table["label"].to_pylist(), job.data)
     detect = detector(job.detector)

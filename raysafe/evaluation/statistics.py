@@ -49,7 +49,10 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> Estim
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n)
+    # the ends are exact where rounding would leave 1e-18
+    low = 0.0 if successes == 0 else max(0.0, float(centre - half))
+    high = 1.0 if successes == n else min(1.0, float(centre + half))
+    return Estimate(share, low, high, n)
 
 
 def exact_binomial(successes: float, n: int, chance: float = 0.5, alternative: str = "greater") -> float:
