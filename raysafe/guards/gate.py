@@ -25,6 +25,11 @@ class StreamGate:
         self.decision: Decision | None = None
         self.released = 0
 
+    @property
+    def cleared_by(self) -> list[str]:
+        """The guards that have seen all that leaves: not one that failed, even where its failure lets text past."""
+        return [link.name for link in self._links if link.failed_open is None]
+
     def feed(self, text: str) -> str:
         """What may leave now. After it, `decision` is set where a guard stopped the answer: nothing leaves any more."""
         if self.decision is not None:
@@ -83,20 +88,20 @@ class _Link:
         self.name = entry.guard.name
         self._received: list[str] = []
         self._settled = 0
-        self._failed_open: Verdict | None = None
+        self.failed_open: Verdict | None = None
         self._elapsed_s = 0.0
         self._filter: OutputFilter | None = None
         self._exchange = exchange
 
     def feed(self, text: str) -> Step:
-        if self._failed_open is not None:
+        if self.failed_open is not None:
             return Step(text, 0)
         self._received.append(text)
         return self._run(lambda: self._opened().feed(text))
 
     def finish(self) -> Step:
-        if self._failed_open is not None:
-            return Step("", 0, self._failed_open)
+        if self.failed_open is not None:
+            return Step("", 0, self.failed_open)
         return self._run(lambda: self._opened().finish())
 
     def _opened(self) -> OutputFilter:
@@ -117,7 +122,7 @@ class _Link:
             return replace(result, verdict=replace(result.verdict, elapsed_s=self._elapsed_s))
         if result.stops:
             return Step("", self._settled, result)
-        self._failed_open = result
+        self.failed_open = result
         return Step("".join(self._received)[self._settled :], 0, result)
 
 

@@ -76,7 +76,7 @@ class Session:
             gate = self._post.pipeline.stream(self._exchange)
             last = Piece("", 0, 0)
             pieces = self._post.backend.stream(self._prompt())
-            outlet = _Outlet(self._post.stream_window, lambda text: self._release(put, chunks, text))
+            outlet = _Outlet(self._post.stream_window, lambda text: self._release(put, chunks, text, gate.cleared_by))
             async with aclosing(pieces), outlet, self._generating():
                 async for last in pieces:
                     outlet.offer(await self._guarded(lambda text=last.text: gate.feed(text) if text else ""))
@@ -98,9 +98,8 @@ class Session:
             self._outcome = "limited" if decision.stopped_by.category == "rate" else "input_blocked"
             raise _refusal(decision)
 
-    async def _release(self, put: Put, chunks: Chunks, text: str) -> None:
+    async def _release(self, put: Put, chunks: Chunks, text: str, guards: list[str]) -> None:
         """Let cleared text go, under a row of its own."""
-        guards = [entry.guard.name for entry in self._post.pipeline.at("output")]
         row = self._post.ledger.released(self._exchange, text, self._released, guards)
         await self._durable(self._admission, row)
         await self._put_text(put, chunks, text)

@@ -173,6 +173,9 @@ def test_on_error_open_lets_text_past_and_never_reads_as_passed() -> None:
     action, left, _ = stream(pipeline, ["hel", "lo"])
     assert (action, "".join(left)) == ("allow", "hello")
     assert stream(pipeline, ["make bo", "mb "])[0] == "block"
+    gate = pipeline.stream(exchange())
+    gate.feed("hello ")
+    assert gate.cleared_by == ["p"]
 
 
 def test_a_streamed_answer_is_blocked_when_a_guard_fails() -> None:
