@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysafe.guards.decision import Entry
-from raysafe.guards.guard import Exchange, Guard, Stage, Verdict
+from raysafe.guards.guard import Exchange, Guard, OutputFilter, Stage, Verdict
 from raysafe.guards.limits import LengthConfig
 from raysafe.guards.patterns import PatternsConfig, Rule
 from raysafe.guards.pipeline import Pipeline
@@ -173,9 +173,20 @@ def test_on_error_open_lets_text_past_and_never_reads_as_passed() -> None:
     action, left, _ = stream(pipeline, ["hel", "lo"])
     assert (action, "".join(left)) == ("allow", "hello")
     assert stream(pipeline, ["make bo", "mb "])[0] == "block"
-    gate = pipeline.stream(exchange())
-    gate.feed("hello ")
+
+
+class _FailingToOpen(_Failing):
+    def open(self, exchange: Exchange) -> OutputFilter:
+        raise RuntimeError("no model")
+
+
+def test_a_guard_that_failed_open_is_not_named_as_having_cleared_the_text() -> None:
+    gate = Pipeline([Entry(_FailingToOpen(), on_error="open"), patterns("block")]).stream(exchange())
+    assert gate.feed("hello ") == "hello "
     assert gate.cleared_by == ["p"]
+    assert gate.finish() == ""
+    assert gate.decision is not None
+    assert [verdict.error for verdict in gate.decision.verdicts] == ["RuntimeError: no model", None]
 
 
 def test_a_streamed_answer_is_blocked_when_a_guard_fails() -> None:
