@@ -82,9 +82,13 @@ class ChatFormat:
             columns.append([self._completion(*row) for row in rows])
         return tuple(columns)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """sha256 of what decides the tokens: vocabulary, merges, special tokens and the template."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         state = (
             json.loads(backend.to_str()) if backend is not None else dict(sorted(self.tokenizer.get_vocab().items()))

@@ -13,7 +13,7 @@ from raysafe.errors import ModelError
 from raysafe.models.attention import PACKED, check_packable
 from raysafe.models.chat import ChatFormat, Message
 from raysafe.models.heads import RewardModel, load_reward_model
-from raysafe.models.language import load_tokenizer
+from raysafe.models.language import context_length, load_tokenizer
 from raysafe.models.packing import Layout, lay_out
 
 
@@ -73,6 +73,12 @@ class RewardEnsemble:
         self, model: RewardModel, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]
     ) -> np.ndarray:
         lengths_N = np.array([len(p) + len(c) for p, c in zip(prompt_ids, completion_ids, strict=True)], dtype=np.int64)
+        context = context_length(model.backbone.config)
+        if len(lengths_N) and lengths_N.max() > context:
+            raise ModelError(
+                f"answer {lengths_N.argmax()} has {lengths_N.max()} tokens with its prompt, but the reward model takes "
+                f"{context}: shorten it or leave it out"
+            )
         rewards_N = np.zeros(len(lengths_N))
         for rows in _batches(lengths_N, self.batch_tokens, padded=not self.layout.pack):
             prompts = [np.asarray(prompt_ids[i], dtype=np.int64) for i in rows]

@@ -97,6 +97,11 @@ def test_scores_do_not_depend_on_the_batch(folders: list[Path], batch_tokens: in
     )
 
 
+def test_answer_longer_than_the_context_is_refused(folders: list[Path]) -> None:
+    with pytest.raises(ModelError, match=r"answer 1 has \d+ tokens with its prompt, but the reward model takes 2048"):
+        RewardEnsemble(folders[:1]).score([[], []], ["short", "long " * 500])
+
+
 def test_backbone_is_the_policys_and_the_head_is_new(tmp_path: Path) -> None:
     policy = load_policy("preset:tiny", seed=9)
     save_policy(policy, byte_tokenizer(), tmp_path)
