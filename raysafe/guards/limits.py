@@ -18,13 +18,13 @@ class LengthConfig(Config):
     """`kind: length` of a policy; a limit that is left out doesn't apply."""
 
     kind: Literal["length"] = "length"
-    name: str = Field("length", min_length=1)
-    messages: int | None = Field(None, gt=0, description="Messages in a request.")
-    input_characters: int | None = Field(None, gt=0, description="Characters of all messages together.")
-    output_characters: int | None = Field(None, gt=0, description="Characters of an answer.")
-    tokens: int | None = Field(None, gt=0, description="Tokens that a request may ask for.")
-    timeout_s: float = Field(5.0, gt=0, description="A check that takes longer counts as failed.")
-    on_error: Literal["closed", "open"] = Field("closed", description="open lets text past a failed guard.")
+    name: str = Field(default="length", min_length=1)
+    messages: int | None = Field(default=None, gt=0, description="Messages in a request.")
+    input_characters: int | None = Field(default=None, gt=0, description="Characters of all messages together.")
+    output_characters: int | None = Field(default=None, gt=0, description="Characters of an answer.")
+    tokens: int | None = Field(default=None, gt=0, description="Tokens that a request may ask for.")
+    timeout_s: float = Field(default=5.0, gt=0, description="A check that takes longer counts as failed.")
+    on_error: Literal["closed", "open"] = Field(default="closed", description="open lets text past a failed guard.")
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -92,12 +92,14 @@ class RateConfig(Config):
     """`kind: rate` of a policy: what each API key may use, at this gateway replica."""
 
     kind: Literal["rate"] = "rate"
-    name: str = Field("rate", min_length=1)
-    requests_per_minute: float | None = Field(None, gt=0)
-    characters_per_minute: float | None = Field(None, gt=0, description="Characters of requests and answers together.")
-    burst_s: float = Field(60.0, gt=0, description="Seconds of unused rate that a key may save up.")
-    timeout_s: float = Field(5.0, gt=0, description="A check that takes longer counts as failed.")
-    on_error: Literal["closed", "open"] = Field("closed", description="open lets text past a failed guard.")
+    name: str = Field(default="rate", min_length=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    characters_per_minute: float | None = Field(
+        default=None, gt=0, description="Characters of requests and answers together."
+    )
+    burst_s: float = Field(default=60.0, gt=0, description="Seconds of unused rate that a key may save up.")
+    timeout_s: float = Field(default=5.0, gt=0, description="A check that takes longer counts as failed.")
+    on_error: Literal["closed", "open"] = Field(default="closed", description="open lets text past a failed guard.")
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:

@@ -30,16 +30,18 @@ class PatternsConfig(Config):
     """`kind: patterns` of a policy."""
 
     kind: Literal["patterns"] = "patterns"
-    name: str = Field("patterns", min_length=1)
-    stages: frozenset[Literal["input", "output"]] = Field(frozenset({"input", "output"}), min_length=1)
-    action: Literal["block", "hold", "modify"] = Field("block", description="modify cuts the phrase out.")
-    replacement: str = Field("[removed]", description="What stands in a cut-out phrase's place (action: modify).")
+    name: str = Field(default="patterns", min_length=1)
+    stages: frozenset[Literal["input", "output"]] = Field(default=frozenset({"input", "output"}), min_length=1)
+    action: Literal["block", "hold", "modify"] = Field(default="block", description="modify cuts the phrase out.")
+    replacement: str = Field(
+        default="[removed]", description="What stands in a cut-out phrase's place (action: modify)."
+    )
     terms: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Named alternatives for <name> in phrases."
     )
     rules: tuple[Rule, ...] = Field(min_length=1)
-    timeout_s: float = Field(5.0, gt=0, description="A check that takes longer counts as failed.")
-    on_error: Literal["closed", "open"] = Field("closed", description="open lets text past a failed guard.")
+    timeout_s: float = Field(default=5.0, gt=0, description="A check that takes longer counts as failed.")
+    on_error: Literal["closed", "open"] = Field(default="closed", description="open lets text past a failed guard.")
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "config") -> Self:

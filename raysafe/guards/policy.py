@@ -37,11 +37,13 @@ _KINDS: dict[str, type[Config]] = {"patterns": PatternsConfig, "length": LengthC
 class Policy(Config):
     """Guards in order, and what the gateway writes down. An empty list of guards allows everything."""
 
-    name: str = Field("policy", min_length=1, description="Shown in the audit log.")
+    name: str = Field(default="policy", min_length=1, description="Shown in the audit log.")
     guards: tuple[GuardConfig, ...] = Field(description="Run in this order; the first that stops an exchange ends it.")
-    record_text: bool = Field(False, description="Store the texts in the audit log, not only digests and lengths.")
+    record_text: bool = Field(
+        default=False, description="Store the texts in the audit log, not only digests and lengths."
+    )
     stream_window: int = Field(
-        64, ge=1, description="Characters of a streamed answer that leave together, under one audit row."
+        default=64, ge=1, description="Characters of a streamed answer that leave together, under one audit row."
     )
 
     @classmethod

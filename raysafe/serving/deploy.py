@@ -30,12 +30,14 @@ _REPLICA = "model"
 class Placement(Config):
     """Where a service listens and what its model's replicas get."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 opens it to the network.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    replicas: int = Field(1, ge=1, description="Copies of the model.")
-    cpus: float = Field(1, gt=0, description="CPUs of each copy.")
-    gpus: float = Field(0, ge=0, description="GPUs of each copy.")
-    address: str | None = Field(None, description="Ray cluster to join; a local Ray is started by default.")
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 opens it to the network."
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    replicas: int = Field(default=1, ge=1, description="Copies of the model.")
+    cpus: float = Field(default=1, gt=0, description="CPUs of each copy.")
+    gpus: float = Field(default=0, ge=0, description="GPUs of each copy.")
+    address: str | None = Field(default=None, description="Ray cluster to join; a local Ray is started by default.")
 
 
 class Deployment:

@@ -40,8 +40,8 @@ class GatewaySettings(Config):
     model: str = Field(min_length=1, description="The name that clients ask for.")
     policy: Policy
     keys: tuple[Key, ...] = Field(min_length=1, description="The keys that open it.")
-    request_timeout_s: float = Field(120.0, gt=0, description="Longest generation.")
-    body_bytes: int = Field(1 << 20, gt=0, description="Largest request body.")
+    request_timeout_s: float = Field(default=120.0, gt=0, description="Longest generation.")
+    body_bytes: int = Field(default=1 << 20, gt=0, description="Largest request body.")
 
 
 def create_app(settings: GatewaySettings, backend: Backend, audit: AuditWriter) -> FastAPI:

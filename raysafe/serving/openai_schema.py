@@ -65,16 +65,18 @@ class ChatRequest(_Wire):
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float = Field(1.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     stop: tuple[str, ...] = Field((), max_length=4)
     seed: int | None = None
     n: Literal[1] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: str | None = Field(None, description="Accepted for compatibility; requests are told apart by their key.")
+    user: str | None = Field(
+        default=None, description="Accepted for compatibility; requests are told apart by their key."
+    )
 
     @field_validator("stop", mode="before")
     @classmethod

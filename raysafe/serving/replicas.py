@@ -27,11 +27,17 @@ class ReplicaSettings(Config):
     """One model on one replica."""
 
     folder: str = Field(description="The model's folder.")
-    digest: str | None = Field(None, description="sha256 that the folder must have; it is checked before each load.")
-    chat_template: str = Field("auto", description="auto (the tokenizer's own), plain, or the path of a Jinja file.")
-    max_tokens: int = Field(1024, ge=1, description="Longest answer where a request asks for none in particular.")
-    max_batch: int = Field(16, ge=1, description="Most prompts generated together.")
-    max_streams: int = Field(16, ge=1, description="Most answers streamed at a time; others wait.")
+    digest: str | None = Field(
+        default=None, description="sha256 that the folder must have; it is checked before each load."
+    )
+    chat_template: str = Field(
+        default="auto", description="auto (the tokenizer's own), plain, or the path of a Jinja file."
+    )
+    max_tokens: int = Field(
+        default=1024, ge=1, description="Longest answer where a request asks for none in particular."
+    )
+    max_batch: int = Field(default=16, ge=1, description="Most prompts generated together.")
+    max_streams: int = Field(default=16, ge=1, description="Most answers streamed at a time; others wait.")
 
 
 class ModelReplica:

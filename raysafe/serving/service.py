@@ -26,14 +26,20 @@ class ServiceConfig(Placement):
     """`raysafe serve`: a guarded, OpenAI-compatible HTTP service of one approved model."""
 
     model: str = Field(description="Registered model: name, name:version, digest, or the path that was registered.")
-    policy: str | None = Field(None, description="YAML policy of guards; the packaged one by default.")
-    name: str | None = Field(None, description="Name that clients ask for; the registered name by default.")
-    store: str | None = Field(None, description="URL of the store with registry and audit log.")
-    keys: str | None = Field(None, description="File of API keys; api-keys.json beside the store by default.")
-    new_key: str | None = Field(None, description="Make one more API key of this name; one is made at the first start.")
-    chat_template: str = Field("auto", description="auto (the tokenizer's own), plain, or the path of a Jinja file.")
-    max_tokens: int = Field(1024, ge=1, description="Longest answer where a request asks for none in particular.")
-    request_timeout_s: float = Field(120.0, gt=0, description="Longest generation.")
+    policy: str | None = Field(default=None, description="YAML policy of guards; the packaged one by default.")
+    name: str | None = Field(default=None, description="Name that clients ask for; the registered name by default.")
+    store: str | None = Field(default=None, description="URL of the store with registry and audit log.")
+    keys: str | None = Field(default=None, description="File of API keys; api-keys.json beside the store by default.")
+    new_key: str | None = Field(
+        default=None, description="Make one more API key of this name; one is made at the first start."
+    )
+    chat_template: str = Field(
+        default="auto", description="auto (the tokenizer's own), plain, or the path of a Jinja file."
+    )
+    max_tokens: int = Field(
+        default=1024, ge=1, description="Longest answer where a request asks for none in particular."
+    )
+    request_timeout_s: float = Field(default=120.0, gt=0, description="Longest generation.")
 
 
 class Service:
