@@ -42,10 +42,10 @@ class Job(Config):
 
     job: ClassVar[str]
 
-    storage: str = Field("runs", description="Where runs are kept: a folder or any pyarrow filesystem URI.")
-    name: str | None = Field(None, description="First part of the run directory's name; the job's name by default.")
-    seed: int = Field(0, ge=0, description="Seed of every random choice.")
-    address: str | None = Field(None, description="Ray cluster to join; a local Ray is started by default.")
+    storage: str = Field(default="runs", description="Where runs are kept: a folder or any pyarrow filesystem URI.")
+    name: str | None = Field(default=None, description="First part of the run directory's name; the job's name by default.")
+    seed: int = Field(default=0, ge=0, description="Seed of every random choice.")
+    address: str | None = Field(default=None, description="Ray cluster to join; a local Ray is started by default.")
 
     def run(self, resume: Run | None = None) -> Run:
         """Do the work in a new run directory, or go on in `resume`."""

@@ -29,10 +29,10 @@ class DPOJob(PolicyJob):
 
     job: ClassVar[str] = "dpo"
 
-    reference: str | None = Field(None, description="Reference policy; the starting policy by default.")
-    beta: float = Field(0.1, gt=0, description="Strength of the tie to the reference policy.")
-    kind: DPOKind = Field("sigmoid", description="Loss: sigmoid (DPO), conservative, robust, ipo or hinge.")
-    label_smoothing: float = Field(0.0, description="Share of labels taken to be wrong; conservative and robust only.")
+    reference: str | None = Field(default=None, description="Reference policy; the starting policy by default.")
+    beta: float = Field(default=0.1, gt=0, description="Strength of the tie to the reference policy.")
+    kind: DPOKind = Field(default="sigmoid", description="Loss: sigmoid (DPO), conservative, robust, ipo or hinge.")
+    label_smoothing: float = Field(default=0.0, description="Share of labels taken to be wrong; conservative and robust only.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

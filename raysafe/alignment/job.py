@@ -36,16 +36,16 @@ class AlignmentJob(Job):
 
     model: str = Field(description="Model folder, finished run, Hugging Face hub id, or preset:tiny.")
     data: str = Field(description="JSON Lines (.gz too), Parquet or CSV file, or a Hugging Face hub id.")
-    tokenizer: str | None = Field(None, description="Folder or hub id of another tokenizer than the model's own.")
-    chat_template: str = Field("auto", description="auto (the tokenizer's own), plain, or a Jinja file.")
-    validation_fraction: float = Field(0.1, ge=0, lt=1, description="Share of prompts that choose the best checkpoint.")
-    test_fraction: float = Field(0.0, ge=0, lt=1, description="Share of prompts kept away from training altogether.")
-    limit: int | None = Field(None, ge=1, description="Read this many rows only.")
-    skip_bad_rows: bool = Field(False, description="Count and list bad rows instead of stopping at them.")
+    tokenizer: str | None = Field(default=None, description="Folder or hub id of another tokenizer than the model's own.")
+    chat_template: str = Field(default="auto", description="auto (the tokenizer's own), plain, or a Jinja file.")
+    validation_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of prompts that choose the best checkpoint.")
+    test_fraction: float = Field(default=0.0, ge=0, lt=1, description="Share of prompts kept away from training altogether.")
+    limit: int | None = Field(default=None, ge=1, description="Read this many rows only.")
+    skip_bad_rows: bool = Field(default=False, description="Count and list bad rows instead of stopping at them.")
     max_length: int | None = Field(
-        None, ge=2, description="Longest prompt + answer in tokens; the model's context by default."
+        default=None, ge=2, description="Longest prompt + answer in tokens; the model's context by default."
     )
-    too_long: TooLong = Field("error", description="What to do with longer rows: error, drop, or truncate-prompt.")
+    too_long: TooLong = Field(default="error", description="What to do with longer rows: error, drop, or truncate-prompt.")
     layout: Layout = Layout()
     training: FitConfig = FitConfig()
 
@@ -78,7 +78,7 @@ class AlignmentJob(Job):
 class PolicyJob(AlignmentJob):
     """A job whose result is a policy."""
 
-    lora: LoraConfig | None = Field(None, description="Train low-rank adapters instead of all weights.")
+    lora: LoraConfig | None = Field(default=None, description="Train low-rank adapters instead of all weights.")
 
 
 class PolicyLearner(Learner):

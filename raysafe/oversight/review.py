@@ -37,9 +37,8 @@ def decide(
     Registry(store).check_files(case.version)
     strange = sorted(set(accept_failures) - set(case.failures))
     if strange:
-        raise ConfigError(
-            f"accept_failures names {', '.join(strange)}, which didn't fail; failed: {', '.join(case.failures) or 'none'}"
-        )
+        failed = ", ".join(case.failures) or "none"
+        raise ConfigError(f"accept_failures names {', '.join(strange)}, which didn't fail; failed: {failed}")
     ignored = [name for name in case.failures if name not in accept_failures]
     if outcome == "approved" and ignored:
         raise NotApproved(

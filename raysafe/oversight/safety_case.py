@@ -72,7 +72,7 @@ class SafetyCase(Config):
             return f"{label} was rejected by {decision.reviewer}: {decision.reason}"
         fresh = [name for name in self.failures if name not in decision.accepted_failures]
         if fresh:
-            return f"the approval of {label} is stale: {', '.join(fresh)} failed after it was given; review the model again"
+            return f"the approval of {label} is stale: {', '.join(fresh)} failed after it; review the model again"
         return None
 
 

@@ -17,12 +17,14 @@ class Evidence(Config):
     metric: str = Field(description="Name of the figure, such as 'unsafe_rate'.")
     value: float
     n: int = Field(ge=0, description="How many cases the figure rests on.")
-    interval: tuple[float, float] | None = Field(None, description="95% confidence interval, where one can be stated.")
+    interval: tuple[float, float] | None = Field(
+        default=None, description="95% confidence interval, where one can be stated."
+    )
     threshold: float | None = None
     better: Literal["higher", "lower"] = "higher"
     model_digest: str = Field(description="sha256 of the model folder (records.digest.folder_digest).")
-    data_digest: str | None = Field(None, description="sha256 of the data it was measured on.")
-    run: str | None = Field(None, description="URI of the run that measured it.")
+    data_digest: str | None = Field(default=None, description="sha256 of the data it was measured on.")
+    run: str | None = Field(default=None, description="URI of the run that measured it.")
     artifacts: dict[str, str] = Field(default_factory=dict, description="Named files beside it, relative to the run.")
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
 

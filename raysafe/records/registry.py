@@ -77,7 +77,7 @@ class Registry:
             return [_version(row) for row in rows]
 
     def find(self, reference: str) -> ModelVersion | None:
-        """A version by `name` (the latest), `name:2`, the beginning of a digest, or the path of a model folder or run."""
+        """A version by `name` (the latest), `name:2`, the beginning of a digest, or the path of a model or run."""
         name, _, number = reference.partition(":")
         newest = VersionRow.version.desc()
         query = select(VersionRow).where(VersionRow.name == name).order_by(newest)

@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 class Needs(Config):
     """What a job asks for: `workers` bundles of CPUs and GPUs, each on one node."""
 
-    workers: int = Field(1, ge=1)
-    cpus: float = Field(1, ge=0, description="CPUs per worker.")
-    gpus: float = Field(0, ge=0, description="GPUs per worker.")
+    workers: int = Field(default=1, ge=1)
+    cpus: float = Field(default=1, ge=0, description="CPUs per worker.")
+    gpus: float = Field(default=0, ge=0, description="GPUs per worker.")
 
 
 @dataclass(frozen=True)

@@ -22,37 +22,50 @@ Precision = Literal["auto", "float32", "bfloat16", "float64"]
 class FitConfig(Config):
     """How a learner is trained; the same fields for every one of them."""
 
-    epochs: int = Field(1, ge=1, description="Passes over the training rows.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many steps, whatever the epochs say.")
-    batch_size: int = Field(16, ge=1, description="Rows per optimiser step, over all workers.")
+    epochs: int = Field(default=1, ge=1, description="Passes over the training rows.")
+    max_steps: int | None = Field(
+        default=None, ge=1, description="Stop after this many steps, whatever the epochs say."
+    )
+    batch_size: int = Field(default=16, ge=1, description="Rows per optimiser step, over all workers.")
     micro_tokens: int = Field(
-        4096, ge=1, description="Tokens per forward pass on one worker: lower it if memory runs out."
+        default=4096, ge=1, description="Tokens per forward pass on one worker: lower it if memory runs out."
     )
-    learning_rate: float = Field(1e-5, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay rates of the two moments.")
-    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after the warm-up.")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    clip_norm: float | None = Field(1.0, gt=0, description="Largest norm of the gradient; none to leave it.")
+    learning_rate: float = Field(default=1e-5, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's decay rates of the two moments.")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="cosine", description="Learning rate after the warm-up."
+    )
+    warmup_fraction: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
+    clip_norm: float | None = Field(default=1.0, gt=0, description="Largest norm of the gradient; none to leave it.")
     precision: Precision = Field(
-        "auto", description="bfloat16 computes under autocast with float32 weights; auto takes it on GPUs that have it."
+        default="auto",
+        description="bfloat16 computes under autocast with float32 weights; auto takes it on GPUs that have it.",
     )
-    sharding: Literal["ddp", "fsdp"] = Field("ddp", description="Copy the model to every worker, or shard it (FSDP2).")
+    sharding: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="Copy the model to every worker, or shard it (FSDP2)."
+    )
     activation_checkpointing: bool = Field(
-        False, description="Recompute activations in the backward pass to save memory."
+        default=False, description="Recompute activations in the backward pass to save memory."
     )
-    workers: int = Field(1, ge=1, description="Training processes.")
-    cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float = Field(0, ge=0)
-    evaluate_every: int | None = Field(None, ge=1, description="Steps between validations; once an epoch by default.")
+    workers: int = Field(default=1, ge=1, description="Training processes.")
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: float = Field(default=0, ge=0)
+    evaluate_every: int | None = Field(
+        default=None, ge=1, description="Steps between validations; once an epoch by default."
+    )
     checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps between checkpoints, besides one per validation."
+        default=None, ge=1, description="Steps between checkpoints, besides one per validation."
     )
-    keep_checkpoints: int = Field(2, ge=1, description="Best checkpoints kept, besides the latest.")
-    monitor: str = Field("loss", description="Validation figure that chooses the best model.")
+    keep_checkpoints: int = Field(default=2, ge=1, description="Best checkpoints kept, besides the latest.")
+    monitor: str = Field(default="loss", description="Validation figure that chooses the best model.")
     monitor_mode: Literal["min", "max"] = "min"
-    patience: int | None = Field(None, ge=1, description="Stop after this many validations without a better figure.")
-    max_failures: int = Field(3, ge=0, description="Times that dead workers are replaced before the run fails.")
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after this many validations without a better figure."
+    )
+    max_failures: int = Field(default=3, ge=0, description="Times that dead workers are replaced before the run fails.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -29,7 +29,8 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; } h2 { font-size: 1
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; } td.number { font-variant-numeric: tabular-nums; }
-td { overflow-wrap: anywhere; } pre { background: var(--card); border-radius: 8px; padding: 1rem; overflow-x: auto; }
+td { overflow-wrap: break-word; min-width: 4.5rem; max-width: 34rem; }
+pre { background: var(--card); border-radius: 8px; padding: 1rem; overflow-x: auto; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.2rem; }
 figure { margin: 0; background: var(--card); border-radius: 8px; padding: .8rem; }
 figure svg { width: 100%; height: auto; }
@@ -52,15 +53,15 @@ class Section:
 
 
 def write_report(run: Run, *, title: str | None = None, sections: Sequence[Section] = ()) -> None:
-    """Write the run's report.html whole: the given sections first, then all that the run directory knows."""
+    """Write the run's report.html whole: its evidence, the given sections, then all else that it knows."""
     run.folder.write("report.html", render_report(run, title=title, sections=sections))
 
 
 def render_report(run: Run, *, title: str | None = None, sections: Sequence[Section] = ()) -> str:
     """The page as a string."""
     environment = run.environment
-    parts = [_heading(run, title or run.name), *(_section(section) for section in sections)]
-    parts += [_evidence(run.evidence), _metrics(run.metrics), _lineage(environment.get("inputs", []))]
+    parts = [_heading(run, title or run.name), _evidence(run.evidence), *(_section(section) for section in sections)]
+    parts += [_metrics(run.metrics), _lineage(environment.get("inputs", []))]
     parts += [_config(run.config), _environment(environment), _events(run.events)]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title or run.name)}</title>'

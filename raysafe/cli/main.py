@@ -1,0 +1,83 @@
+"""`raysafe <command>`: a static table of commands; only the chosen one's module is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from raysafe import __version__
+from raysafe.errors import RaySafeError
+
+COMMANDS = {
+    "quickstart": ("raysafe.cli.quickstart", "The whole line on a small embedded model, in minutes."),
+    "doctor": ("raysafe.cli.doctor", "What this machine and cluster offer, and what to do about what is missing."),
+    "sft": ("raysafe.cli.sft", "Fine-tune a policy on demonstrations."),
+    "reward-model": ("raysafe.cli.reward_model", "Train a model that scores answers, from pairs or ratings."),
+    "dpo": ("raysafe.cli.dpo", "Train a policy on preference pairs (direct preference optimisation)."),
+    "evaluate": ("raysafe.cli.evaluate", "Examine a model; the result is evidence for its review."),
+    "registry": ("raysafe.cli.registry", "Versions of models and what they were made from."),
+    "review": ("raysafe.cli.review", "Read a safety case; approve or reject a version."),
+    "serve": ("raysafe.cli.serve", "Serve an approved model behind guards, with an OpenAI-compatible API."),
+    "submit": ("raysafe.cli.submit", "Run a job on a Ray cluster and follow it."),
+    "runs": ("raysafe.cli.runs", "List, show, resume and compare runs."),
+    "audit": ("raysafe.cli.audit", "Verify and read the tamper-evident log of decisions."),
+}
+
+
+def usage() -> str:
+    """The text of `raysafe --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: raysafe COMMAND [OPTIONS]",
+            "",
+            "From preference data to a reviewed, guarded HTTP service on Ray.",
+            "",
+            *lines,
+            "",
+            "`raysafe COMMAND --help` explains a command; `raysafe quickstart` is the place to begin.",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"raysafe {__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "`raysafe --help` lists the commands"
+        print(f"raysafe: unknown command '{name}'; {hint}", file=sys.stderr)
+        return 2
+    return guarded(lambda: import_module(COMMANDS[name][0]).main(rest))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; what the user can mend becomes one sentence on stderr and an exit code."""
+    try:
+        return command()
+    except RaySafeError as error:
+        print(f"raysafe: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("raysafe: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except SystemExit as leaving:
+        # tyro ends a bad command line this way, having said why
+        return leaving.code if isinstance(leaving.code, int) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
