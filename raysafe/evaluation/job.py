@@ -44,7 +44,9 @@ class EvaluateJob(Job):
     too_long: TooLong = Field(
         "error", description="Pairs that exceed a policy's context: error, drop, or truncate-prompt."
     )
-    layout: Layout = Field(Layout(), description="How pairs are laid out for a policy; packed where the model allows.")
+    layout: Layout = Field(
+        default_factory=Layout, description="How pairs are laid out for a policy; packed where the model allows."
+    )
     micro_tokens: int = Field(8192, ge=1, description="Tokens per forward pass: lower it if memory runs out.")
     workers: int = Field(1, ge=1, description="Ray actors that share the cases.")
     cpus_per_worker: float = Field(1, gt=0)
@@ -56,7 +58,11 @@ class EvaluateJob(Job):
         suite = SUITES[self.suite]
         optional = frozenset[str]().union(*(s.settings for s in SUITES.values()))
         idle = sorted((optional - suite.settings) & self.model_fields_set)
-        idle = [name for name in idle if getattr(self, name) != type(self).model_fields[name].default]
+        idle = [
+            name
+            for name in idle
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
+        ]
         if idle:
             raise ValueError(f"{', '.join(idle)} has no effect in suite {suite.name}: leave it out")
         missing = sorted(name for name in suite.required if getattr(self, name) is None)
@@ -104,7 +110,11 @@ class EvaluateJob(Job):
         shown = findings.rows[:EXAMPLES_SHOWN]
         table = [list(shown[0]), *(list(row.values()) for row in shown)] if shown else []
         about = f"The first {len(shown)} of {len(findings.rows)}; all of them are in {ROWS}."
-        write_report(run, title=f"{self.suite}: {self.model}", sections=[Section("Cases", about, table)])
+        write_report(
+            run,
+            title=f"{self.suite} of {self.model.rstrip('/').rsplit('/', 1)[-1]}",
+            sections=[Section("Cases", about, table)],
+        )
 
     def _evidence(self, findings: Findings, digest: str, run: Run) -> list[Evidence]:
         return [
