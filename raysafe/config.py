@@ -1,8 +1,9 @@
-"""Config: one frozen pydantic model per job, the same object behind the command line, the YAML presets and the Python API."""
+"""Config: one frozen pydantic model per job, the same behind the command line, the YAML presets and the Python API."""
 
 from __future__ import annotations
 
 import difflib
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,18 +16,36 @@ if TYPE_CHECKING:
     from raysafe.runtime.run import Run
 
 
+_inside: ContextVar[bool] = ContextVar("inside", default=False)
+_source: ContextVar[str] = ContextVar("source", default="settings")
+
+
 class Config(BaseModel):
     """Frozen settings; an unknown field or an impossible value fails at construction."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    @classmethod
-    def parse(cls, values: dict[str, Any], source: str = "config") -> Self:
-        """Validate `values`; raises ConfigError with one sentence naming each field, value and remedy."""
+    def __init__(self, **values: Any) -> None:
+        """Validate; raises ConfigError with one sentence naming each field, value and remedy."""
+        outermost = not _inside.get()
+        token = _inside.set(True)
         try:
-            return cls.model_validate(values)
+            super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(explain(cls, error, source)) from None
+            if not outermost:
+                raise
+            raise ConfigError(explain(type(self), error, _source.get())) from None
+        finally:
+            _inside.reset(token)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], source: str) -> Self:
+        """The settings in a mapping that came from `source`, which errors name; raises ConfigError."""
+        token = _source.set(source)
+        try:
+            return cls(**values)
+        finally:
+            _source.reset(token)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -43,7 +62,9 @@ class Job(Config):
     job: ClassVar[str]
 
     storage: str = Field(default="runs", description="Where runs are kept: a folder or any pyarrow filesystem URI.")
-    name: str | None = Field(default=None, description="First part of the run directory's name; the job's name by default.")
+    name: str | None = Field(
+        default=None, description="First part of the run directory's name; the job's name by default."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of every random choice.")
     address: str | None = Field(default=None, description="Ray cluster to join; a local Ray is started by default.")
 
@@ -71,22 +92,37 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def explain(model: type[BaseModel], error: ValidationError, source: str) -> str:
-    """One sentence per problem: field, what was found, what is allowed, what to do."""
-    return "; ".join(_explain_one(model, problem, source) for problem in error.errors())
+def check_names(model: type[BaseModel], values: dict[str, Any], source: str) -> None:
+    """Raise ConfigError for a name that is no field of the model."""
+    known = list(model.model_fields)
+    strange = [name for name in values if name not in known]
+    if strange:
+        raise ConfigError("; ".join(_unknown(name, name, known, source) for name in strange))
 
 
-def _explain_one(model: type[BaseModel], problem: Any, source: str) -> str:
-    field = ".".join(str(part) for part in problem["loc"]) or "settings"
+def explain(model: type[BaseModel], error: ValidationError, source: str, within: tuple[str, ...] = ()) -> str:
+    """One sentence per problem: field, what was found, what is allowed, what to do.
+
+    within: path of the field that was validated by itself.
+    """
+    return "; ".join(_explain_one(model, problem, source, within) for problem in error.errors())
+
+
+def _unknown(name: str, field: str, known: list[str], source: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known fields: {', '.join(known)}"
+    return f"unknown field '{field}' in {source}; {hint}"
+
+
+def _explain_one(model: type[BaseModel], problem: Any, source: str, within: tuple[str, ...]) -> str:
+    path = (*within, *problem["loc"])
+    field = ".".join(str(part) for part in path) or "settings"
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known fields: {', '.join(known)}"
-        return f"unknown field '{field}' in {source}; {hint}"
+        return _unknown(str(path[-1]), field, _fields_at(model, path[:-1]), source)
     if problem["type"] == "missing":
         return f"field '{field}' is required in {source}"
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["loc"]:
+    if path:
         return f"{field}: {message}, got {problem['input']!r} ({source})"
     return f"{message} ({source})"
 

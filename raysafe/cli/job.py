@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from raysafe.config import Job, explain, read_yaml
+from raysafe.config import Job, check_names, explain, read_yaml
 from raysafe.errors import ConfigError
 from raysafe.runtime.run import Run
 
@@ -35,16 +35,13 @@ def run_job(job_class: type[Job], argv: list[str], *, positional: str | None = N
 def parse_job(job_class: type[Job], argv: list[str], config: str | None) -> Job:
     """A job from flags over the settings of a YAML file; raises ConfigError, or SystemExit as tyro does."""
     values = read_yaml(config) if config else {}
-    try:
-        return tyro.cli(
-            job_class,
-            args=argv,
-            default=_defaults(job_class, values, config or "the command line"),
-            prog=f"raysafe {job_class.job}",
-            description=_description(job_class),
-        )
-    except ValidationError as error:
-        raise ConfigError(explain(job_class, error, config or "the command line")) from None
+    return tyro.cli(
+        job_class,
+        args=argv,
+        default=_defaults(job_class, values, config or "the command line"),
+        prog=f"raysafe {job_class.job}",
+        description=_description(job_class),
+    )
 
 
 def show_result(run: Run) -> None:
@@ -104,17 +101,14 @@ def _take_own(argv: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def _defaults(job_class: type[Job], values: dict[str, Any], source: str) -> Job:
     """The job that `values` describe; required fields that they lack are left for the flags."""
-    try:
-        return job_class.model_validate(values)
-    except ValidationError as error:
-        problems = [p for p in error.errors() if not (p["type"] == "missing" and len(p["loc"]) == 1)]
-        # a job whose parts exclude each other may still be mended by a flag: only fields are judged here
-        if any(p["loc"] for p in problems):
-            raise ConfigError(explain(job_class, error, source)) from None
+    check_names(job_class, values, source)
     fields: dict[str, Any] = {}
     for name, field in job_class.model_fields.items():
         if name in values:
-            fields[name] = TypeAdapter(field.annotation).validate_python(values[name])
+            try:
+                fields[name] = TypeAdapter(field.rebuild_annotation()).validate_python(values[name])
+            except ValidationError as error:
+                raise ConfigError(explain(job_class, error, source, within=(name,))) from None
         elif field.is_required():
             fields[name] = tyro.MISSING
         else:

@@ -36,10 +36,12 @@ class Node:
 
 def local_node() -> Node:
     """This machine, as Ray would see it; CUDA_VISIBLE_DEVICES is honoured."""
-    import torch
+    from ray._private.accelerators import NvidiaGPUAcceleratorManager as Nvidia
     from ray._private.utils import get_num_cpus
 
-    return Node("this machine", float(get_num_cpus()), float(torch.cuda.device_count()))
+    visible = Nvidia.get_current_process_visible_accelerator_ids()
+    gpus = Nvidia.get_current_node_num_accelerators() if visible is None else len(visible)
+    return Node("this machine", float(get_num_cpus()), float(gpus))
 
 
 def fits(needs: Needs, nodes: list[Node]) -> bool:
@@ -82,8 +84,8 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
 
     address = address or os.environ.get("RAY_ADDRESS") or None
     if not ray.is_initialized():
-        if address is None and needs is not None and not fits(needs, [local_node()]):
-            raise refuse(needs, [local_node()], "this machine")
+        if address is None and needs is not None:
+            check_local(needs)
         try:
             ray.init(
                 address=address,
@@ -98,6 +100,13 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
         nodes = cluster_nodes()
         if not fits(needs, nodes):
             raise refuse(needs, nodes, "the cluster")
+
+
+def check_local(needs: Needs) -> None:
+    """Raise ResourceError where this machine can't hold the job."""
+    node = local_node()
+    if not fits(needs, [node]):
+        raise refuse(needs, [node], "this machine")
 
 
 def cluster_nodes(wait_s: float = 2.0) -> list[Node]:
