@@ -39,7 +39,7 @@ class Config(BaseModel):
             _inside.reset(token)
 
     @classmethod
-    def parse(cls, values: dict[str, Any], source: str) -> Self:
+    def parse(cls, values: dict[str, Any], source: str = "settings") -> Self:
         """The settings in a mapping that came from `source`, which errors name; raises ConfigError."""
         token = _source.set(source)
         try:

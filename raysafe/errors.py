@@ -28,7 +28,7 @@ class StorageError(RaySafeError):
 
 
 class TrainingError(RaySafeError):
-    """Training had to stop (a loss that is not finite, workers that died too often); the last good checkpoint is kept."""
+    """Training had to stop: a loss that is not finite, workers that died too often. The last checkpoint is kept."""
 
 
 class NotApproved(RaySafeError):

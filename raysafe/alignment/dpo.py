@@ -32,7 +32,9 @@ class DPOJob(PolicyJob):
     reference: str | None = Field(default=None, description="Reference policy; the starting policy by default.")
     beta: float = Field(default=0.1, gt=0, description="Strength of the tie to the reference policy.")
     kind: DPOKind = Field(default="sigmoid", description="Loss: sigmoid (DPO), conservative, robust, ipo or hinge.")
-    label_smoothing: float = Field(default=0.0, description="Share of labels taken to be wrong; conservative and robust only.")
+    label_smoothing: float = Field(
+        default=0.0, description="Share of labels taken to be wrong; conservative and robust only."
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -76,7 +78,8 @@ class DPOLearner(PolicyLearner):
 
     def __init__(self, job: DPOJob) -> None:
         super().__init__(job)
-        self.beta, self.kind, self.label_smoothing = job.beta, job.kind, job.label_smoothing
+        self.beta, self.label_smoothing = job.beta, job.label_smoothing
+        self.kind: DPOKind = job.kind
 
     def collate(self, rows: pa.Table) -> DPOBatch:
         tokens = pairs_batch(rows, self.layout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 from pydantic import Field
@@ -27,6 +28,9 @@ from raysafe.runtime.learner import FitConfig, Learner
 from raysafe.runtime.report import write_report
 from raysafe.runtime.run import Run
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 Parts = dict[str, pa.Table]
 """Tokenised rows by the part of the split that they are in: train, validation, test."""
 
@@ -36,16 +40,24 @@ class AlignmentJob(Job):
 
     model: str = Field(description="Model folder, finished run, Hugging Face hub id, or preset:tiny.")
     data: str = Field(description="JSON Lines (.gz too), Parquet or CSV file, or a Hugging Face hub id.")
-    tokenizer: str | None = Field(default=None, description="Folder or hub id of another tokenizer than the model's own.")
+    tokenizer: str | None = Field(
+        default=None, description="Folder or hub id of another tokenizer than the model's own."
+    )
     chat_template: str = Field(default="auto", description="auto (the tokenizer's own), plain, or a Jinja file.")
-    validation_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of prompts that choose the best checkpoint.")
-    test_fraction: float = Field(default=0.0, ge=0, lt=1, description="Share of prompts kept away from training altogether.")
+    validation_fraction: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of prompts that choose the best checkpoint."
+    )
+    test_fraction: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of prompts kept away from training altogether."
+    )
     limit: int | None = Field(default=None, ge=1, description="Read this many rows only.")
     skip_bad_rows: bool = Field(default=False, description="Count and list bad rows instead of stopping at them.")
     max_length: int | None = Field(
         default=None, ge=2, description="Longest prompt + answer in tokens; the model's context by default."
     )
-    too_long: TooLong = Field(default="error", description="What to do with longer rows: error, drop, or truncate-prompt.")
+    too_long: TooLong = Field(
+        default="error", description="What to do with longer rows: error, drop, or truncate-prompt."
+    )
     layout: Layout = Layout()
     training: FitConfig = FitConfig()
 
@@ -95,11 +107,12 @@ class PolicyLearner(Learner):
         return apply_lora(model, self.lora) if self.lora else model
 
     def save(self, module: nn.Module, folder: Path) -> None:
-        merged = merge_lora(module) if self.lora else module
+        policy = cast("PreTrainedModel", module)
+        merged = merge_lora(policy) if self.lora else policy
         save_policy(merged, ChatFormat(load_tokenizer(self.tokenizer), self.chat_template).tokenizer, folder)
 
 
-def load_packable(model: str, layout: Layout) -> nn.Module:
+def load_packable(model: str, layout: Layout) -> PreTrainedModel:
     """The policy with the attention that a layout needs."""
     policy = load_policy(model, attention=PACKED if layout.pack else "sdpa")
     if layout.pack or layout.share_prompt:

@@ -34,15 +34,21 @@ class RewardModelJob(AlignmentJob):
 
     job: ClassVar[str] = "reward-model"
 
-    use_margin: bool = Field(default=False, description="Ask for a gap of at least the pair's margin, where the data has one.")
+    use_margin: bool = Field(
+        default=False, description="Ask for a gap of at least the pair's margin, where the data has one."
+    )
     center: float = Field(
         default=0.0, ge=0, description="Weight of (r_chosen + r_rejected)^2, which keeps rewards around zero."
     )
-    members: int = Field(default=1, ge=1, description="Models in the ensemble; they differ in head and order of the data.")
+    members: int = Field(
+        default=1, ge=1, description="Models in the ensemble; they differ in head and order of the data."
+    )
     min_gap: float | None = Field(
         default=None, gt=0, description="For rated texts: pair those whose ratings differ by at least this."
     )
-    pairs_per_text: int = Field(default=4, ge=1, description="For rated texts: pairs that a text takes part in, at most.")
+    pairs_per_text: int = Field(
+        default=4, ge=1, description="For rated texts: pairs that a text takes part in, at most."
+    )
 
     def work(self, run: Run) -> None:
         parts = prepare_rated_pairs(self, run, self.min_gap) if self.min_gap else prepare(self, run, "preferences")

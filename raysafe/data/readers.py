@@ -1,4 +1,4 @@
-"""Reading validated rows. A bad row is reported with file, line and reason, and stops the job unless it may be skipped."""
+"""Reading validated rows. A bad row is reported with file, line and reason, and stops the job unless it may go."""
 
 from __future__ import annotations
 

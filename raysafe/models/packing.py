@@ -21,7 +21,9 @@ from raysafe.config import Config
 class Layout(Config):
     """How completions are laid out for the model. Every combination computes the same numbers."""
 
-    share_prompt: bool = Field(default=True, description="Encode a prompt once for all the completions that continue it.")
+    share_prompt: bool = Field(
+        default=True, description="Encode a prompt once for all the completions that continue it."
+    )
     pack: bool = Field(default=True, description="Lay sequences end to end instead of padding them to the longest.")
     completion_logits: bool = Field(default=True, description="Compute logits at completion tokens only.")
 
