@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from raysafe.errors import ConfigError
 
@@ -90,6 +90,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} must hold a mapping of fields to values, found a {type(values).__name__}")
     values.pop("job", None)
     return values
+
+
+def parse_field(model: type[BaseModel], name: str, value: Any, source: str) -> Any:
+    """The value of one field, validated by itself; raises ConfigError."""
+    token = _inside.set(True)
+    try:
+        return TypeAdapter(model.model_fields[name].rebuild_annotation()).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(explain(model, error, source, within=(name,))) from None
+    finally:
+        _inside.reset(token)
 
 
 def check_names(model: type[BaseModel], values: dict[str, Any], source: str) -> None:

@@ -24,6 +24,7 @@ from raysafe.models.language import (
 )
 from raysafe.models.lora import LoraConfig, apply_lora, merge_lora
 from raysafe.models.packing import Layout
+from raysafe.runtime.cluster import preflight
 from raysafe.runtime.learner import FitConfig, Learner
 from raysafe.runtime.report import write_report
 from raysafe.runtime.run import Run
@@ -63,6 +64,7 @@ class AlignmentJob(Job):
 
     def run(self, resume: Run | None = None) -> Run:
         """Train; leaves model/ and report.html in the run."""
+        preflight(self.address, self.training.needs)
         run = resume or Run.create(self)
         with run.active():
             self.work(run)

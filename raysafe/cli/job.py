@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from raysafe.config import Job, check_names, explain, read_yaml
+from raysafe.config import Job, check_names, parse_field, read_yaml
 from raysafe.errors import ConfigError
 from raysafe.runtime.run import Run
 
@@ -105,10 +104,7 @@ def _defaults(job_class: type[Job], values: dict[str, Any], source: str) -> Job:
     fields: dict[str, Any] = {}
     for name, field in job_class.model_fields.items():
         if name in values:
-            try:
-                fields[name] = TypeAdapter(field.rebuild_annotation()).validate_python(values[name])
-            except ValidationError as error:
-                raise ConfigError(explain(job_class, error, source, within=(name,))) from None
+            fields[name] = parse_field(job_class, name, values[name], source)
         elif field.is_required():
             fields[name] = tyro.MISSING
         else:

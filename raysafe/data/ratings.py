@@ -12,7 +12,7 @@ from raysafe.errors import DataError
 def ratings_to_pairs(table: pa.Table, *, min_gap: float, pairs_per_text: int, seed: int = 0) -> pa.Table:
     """Preferences with an empty prompt. Split the texts first: a text must not be in two parts.
 
-    Each text is offered as many random partners as `pairs_per_text`. Pairs are distinct; `margin` is their ratings' gap.
+    Each text is offered as many random partners as `pairs_per_text`. Pairs are distinct; `margin` is the ratings' gap.
     """
     ratings_N = table["rating"].to_numpy()
     texts = table["text"].to_pylist()

@@ -185,4 +185,6 @@ def _add_evidence(session: Session, version_id: int, evidence: Sequence[Evidence
 
 
 def _version(row: VersionRow) -> ModelVersion:
-    return ModelVersion(**{name: getattr(row, name) for name in ModelVersion.model_fields})
+    values = {name: getattr(row, name) for name in ModelVersion.model_fields}
+    # SQLite keeps no time zone; what is written is UTC
+    return ModelVersion(**values | {"created": row.created.replace(tzinfo=UTC)})

@@ -82,10 +82,10 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
     """
     import ray
 
+    if needs is not None:
+        preflight(address, needs)
     address = address or os.environ.get("RAY_ADDRESS") or None
     if not ray.is_initialized():
-        if address is None and needs is not None:
-            check_local(needs)
         try:
             ray.init(
                 address=address,
@@ -102,8 +102,12 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
             raise refuse(needs, nodes, "the cluster")
 
 
-def check_local(needs: Needs) -> None:
-    """Raise ResourceError where this machine can't hold the job."""
+def preflight(address: str | None, needs: Needs) -> None:
+    """Raise ResourceError, before anything starts, where the job would run on this machine and it can't hold it."""
+    import ray
+
+    if address or os.environ.get("RAY_ADDRESS") or ray.is_initialized():
+        return
     node = local_node()
     if not fits(needs, [node]):
         raise refuse(needs, [node], "this machine")
