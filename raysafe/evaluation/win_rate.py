@@ -5,6 +5,7 @@ Every pair is judged in both orders; where the verdict depends on the order it i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -64,16 +65,21 @@ def function_judge(compare: Comparison, name: str) -> Judge:
 
 
 def reward_judge(job: EvaluateJob) -> Judge:
-    """Judge by a reward model's scores; equal scores tie."""
+    """Judge by a reward model's scores; equal scores tie. An answer is scored once, whatever its place."""
+    known: dict[tuple[str, str], float] = {}
 
     def judge(prompts: Sequence[Messages], first: Sequence[str], second: Sequence[str]) -> list[float]:
         from raysafe.evaluation.rewards import rewards
 
         assert job.judge is not None
-        table = pa.table({"prompt": [*prompts, *prompts], "completion": [*first, *second]})
-        scores = rewards(job, job.judge, table)
-        difference = scores[: len(prompts)] - scores[len(prompts) :]
-        return (0.5 + 0.5 * np.sign(difference)).tolist()
+        cases = [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
+        keys = [(json.dumps(prompt), answer) for prompt, answer in cases]
+        new = {key: case for key, case in zip(keys, cases, strict=True) if key not in known}
+        if new:
+            table = pa.table({"prompt": [p for p, _ in new.values()], "completion": [a for _, a in new.values()]})
+            known.update(zip(new, rewards(job, job.judge, table).tolist(), strict=True))
+        scores_2B = np.array([known[key] for key in keys])
+        return (0.5 + 0.5 * np.sign(scores_2B[: len(prompts)] - scores_2B[len(prompts) :])).tolist()
 
     return judge
 

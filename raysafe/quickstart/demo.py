@@ -57,7 +57,9 @@ class Quickstart(Job):
             decided = self._review(stages, store)
             running, replies = self._serve(stages, store, decided, run)
         with running:
-            audit = service.verify(store)
+            with stages.step("audit", "verification of the audit log") as stage:
+                audit = service.verify(store)
+                stage.note = str(audit[0][1])
             write_summary(run, stages, replies, [*decided.facts, *audit])
             print_summary(stages, run, replies, running if self.keep_serving else None)
             if self.keep_serving:
@@ -113,9 +115,13 @@ class Quickstart(Job):
         return decided
 
     def _serve(self, stages: Stages, store: str, decided: review.Decided, run: Run) -> tuple[Any, list[service.Reply]]:
+        corpus = corpus_paths(Folder(self.storage).local_path("corpus"))
         with stages.step("serve", "the approved model behind its guards, and three requests to it") as stage:
             running = service.start(store, decided.model, self.port, self.address, run.name)
-            prompts = corpus_paths(Folder(self.storage).local_path("corpus"))["held_out_prompts"]
-            replies = service.try_out(running, service.choose_prompts(prompts))
+            try:
+                replies = service.try_out(running, service.choose_prompts(corpus["held_out_prompts"]))
+            except BaseException:
+                running.stop()
+                raise
             stage.note = running.url
         return running, replies
