@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from raysafe.config import Job
 from raysafe.data.tokenise import TooLong
+from raysafe.errors import DataError
 from raysafe.evaluation.suites import SUITES, Findings, SuiteName
 from raysafe.models.packing import Layout
 from raysafe.records.evidence import Evidence
@@ -67,7 +68,9 @@ class EvaluateJob(Job):
             raise ValueError(f"{', '.join(idle)} has no effect in suite {suite.name}: leave it out")
         missing = sorted(name for name in suite.required if getattr(self, name) is None)
         if missing:
-            raise ValueError(f"suite {suite.name} needs {' and '.join(missing)}: set it")
+            raise ValueError(
+                f"suite {suite.name} can't do without {' and '.join(missing)}: set {'it' if len(missing) == 1 else 'them'}"
+            )
         unknown = sorted(set(self.thresholds) - suite.metrics)
         if unknown:
             known = ", ".join(sorted(suite.metrics))
@@ -117,6 +120,12 @@ class EvaluateJob(Job):
         )
 
     def _evidence(self, findings: Findings, digest: str, run: Run) -> list[Evidence]:
+        unmeasured = sorted(set(self.thresholds) - {figure.metric for figure in findings.figures})
+        if unmeasured:
+            raise DataError(
+                f"{self.data} holds no cases for {unmeasured[0]}, which has a threshold: "
+                "add such cases or take the threshold away"
+            )
         return [
             Evidence(
                 suite=self.suite,

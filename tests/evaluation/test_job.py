@@ -2,9 +2,10 @@
 
 import pytest
 
-from raysafe.errors import ConfigError
+from raysafe.errors import ConfigError, DataError
 from raysafe.evaluation.job import EvaluateJob
-from raysafe.evaluation.suites import SUITES
+from raysafe.evaluation.safety_prompts import figures
+from raysafe.evaluation.suites import SUITES, Findings
 
 BASE = {"model": "m", "data": "d.jsonl"}
 
@@ -19,7 +20,7 @@ def test_a_default_that_a_yaml_file_repeats_is_no_error():
 
 
 def test_a_suite_says_what_it_needs():
-    with pytest.raises(ConfigError, match="suite win-rate needs judge and reference"):
+    with pytest.raises(ConfigError, match="suite win-rate can't do without judge and reference: set them"):
         EvaluateJob.parse({**BASE, "suite": "win-rate"})
 
 
@@ -37,3 +38,10 @@ def test_a_job_survives_yaml(tmp_path):
     job = EvaluateJob(**BASE, suite="safety-prompts", thresholds={"unsafe_rate": 0.05})
     (tmp_path / "job.yaml").write_text(job.to_yaml())
     assert EvaluateJob.load(tmp_path / "job.yaml") == job
+
+
+def test_a_threshold_on_a_figure_that_the_data_cannot_give_is_an_error():
+    job = EvaluateJob(**BASE, suite="safety-prompts", thresholds={"unsafe_rate": 0.05})
+    findings = Findings(figures(["benign"], ["complies"]), [], {}, "00")
+    with pytest.raises(DataError, match=r"d.jsonl holds no cases for unsafe_rate"):
+        job._evidence(findings, "ab", None)

@@ -63,6 +63,7 @@ def test_a_policy_that_is_its_own_reference_ties_everywhere(ray_cluster, folder)
     assert found["accuracy"] == 0.5 and found["tied"] == 1.0
 
 
+@pytest.mark.slow
 def test_packed_and_padded_pairs_give_the_same_implicit_rewards(ray_cluster, folder):
     rows = {}
     for layout in ({}, {"pack": False, "share_prompt": False, "completion_logits": False}):
