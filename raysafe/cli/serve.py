@@ -35,9 +35,8 @@ def describe(service: Service) -> str:
     """What the user needs: the address, the key while it can still be shown, and a request to try."""
     shown = service.key or "$RAYSAFE_API_KEY"
     body = json.dumps({"model": service.model, "messages": [{"role": "user", "content": "Hello!"}]})
-    version = f"{service.version.name}:{service.version.version}"
     lines = [
-        f"Serving {version} as '{service.model}' under the policy '{service.policy.name}'",
+        f"Serving {service.version.label} as '{service.model}' under the policy '{service.policy.name}'",
         f"  base URL  {service.url}/v1",
     ]
     if service.key:

@@ -9,11 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
-from raysafe.errors import NotApproved
 from raysafe.guards.policy import Policy, load_policy
 from raysafe.oversight.safety_case import approved_case
 from raysafe.records.audit import AuditLog
-from raysafe.records.digest import folder_digest
 from raysafe.records.registry import ModelVersion, Registry
 from raysafe.records.store import Store, default_url, open_store
 from raysafe.serving.deploy import Deployment, Placement, deploy
@@ -74,7 +72,7 @@ class Service:
 def start_service(config: ServiceConfig) -> Service:
     """Check the model's approval, then serve it; raises NotApproved with the reason before Ray is touched."""
     policy = load_policy(config.policy)
-    url = config.store or default_url()
+    url = absolute(config.store or default_url())
     with open_store(url) as store:
         version = approved_version(store, config.model)
     keys = KeyFile(config.keys or default_keys(url))
@@ -85,7 +83,9 @@ def start_service(config: ServiceConfig) -> Service:
     replica = ReplicaSettings(
         folder=version.path,
         digest=version.digest,
-        chat_template=config.chat_template,
+        chat_template=config.chat_template
+        if config.chat_template in ("auto", "plain")
+        else str(Path(config.chat_template).absolute()),
         max_tokens=config.max_tokens,
     )
     application = re.sub(r"[^\w-]+", "-", name)
@@ -101,15 +101,9 @@ def start_service(config: ServiceConfig) -> Service:
 
 
 def approved_version(store: Store, model: str) -> ModelVersion:
-    """The version that `model` names; raises NotApproved where it isn't approved or its files have changed since."""
-    version = Registry(store).get(model)
-    approved_case(store, version.digest)
-    found = folder_digest(version.path)
-    if found != version.digest:
-        raise NotApproved(
-            f"{version.name}:{version.version} has changed since it was registered (its files' digest is {found[:12]}, "
-            f"registered was {version.digest[:12]}): register and review it again"
-        )
+    """The version that `model` names; raises NotApproved, or ModelError where its files have changed since."""
+    version = approved_case(store, model).version
+    Registry(store).check_files(version)
     return version
 
 
@@ -118,6 +112,12 @@ def make_key(keys: KeyFile, new_key: str | None) -> tuple[Key, str] | None:
     if new_key is not None:
         return keys.make(new_key)
     return None if keys.read() else keys.make("default")
+
+
+def absolute(store_url: str) -> str:
+    """The URL for a process with another working directory."""
+    path = store_url.removeprefix("sqlite:///")
+    return store_url if path == store_url else f"sqlite:///{Path(path).absolute()}"
 
 
 def default_keys(store_url: str) -> Path:
