@@ -68,9 +68,7 @@ class EvaluateJob(Job):
             raise ValueError(f"{', '.join(idle)} has no effect in suite {suite.name}: leave it out")
         missing = sorted(name for name in suite.required if getattr(self, name) is None)
         if missing:
-            raise ValueError(
-                f"suite {suite.name} can't do without {' and '.join(missing)}: set {'it' if len(missing) == 1 else 'them'}"
-            )
+            raise ValueError(f"suite {suite.name} can't do without {' and '.join(missing)}")
         unknown = sorted(set(self.thresholds) - suite.metrics)
         if unknown:
             known = ", ".join(sorted(suite.metrics))

@@ -20,7 +20,7 @@ def test_a_default_that_a_yaml_file_repeats_is_no_error():
 
 
 def test_a_suite_says_what_it_needs():
-    with pytest.raises(ConfigError, match="suite win-rate can't do without judge and reference: set them"):
+    with pytest.raises(ConfigError, match="suite win-rate can't do without judge and reference"):
         EvaluateJob.parse({**BASE, "suite": "win-rate"})
 
 
