@@ -58,9 +58,8 @@ class Quickstart(Job):
             running, replies = self._serve(stages, store, decided, run)
         with running:
             with stages.step("audit", "verification of the audit log") as stage:
-                audit = service.verify(store)
-                stage.note = str(audit[0][1])
-            write_summary(run, stages, replies, [*decided.facts, *audit])
+                stage.note = service.verify(store)
+            write_summary(run, stages, replies, [*decided.facts, ["audit log", stage.note]])
             print_summary(stages, run, replies, running if self.keep_serving else None)
             if self.keep_serving:
                 running.wait()

@@ -42,7 +42,7 @@ def decide(store_url: str, model: str) -> Decided:
     """Approve or reject the registered `model`; raises NotApproved, after recording the rejection."""
     from raysafe.oversight.review import decide as record
     from raysafe.oversight.safety_case import load_case
-    from raysafe.records.audit import AuditLog
+    from raysafe.records.audit import AuditLog, audit_folder
     from raysafe.records.registry import Registry
     from raysafe.records.store import open_store
 
@@ -52,7 +52,7 @@ def decide(store_url: str, model: str) -> Decided:
         if case.decision is None or case.refusal is not None:
             approved, reason = judge_evidence(case.evidence)
             outcome = "approved" if approved else "rejected"
-            with AuditLog(store, writer="review") as audit:
+            with AuditLog(audit_folder(store_url), writer="review", unique=True) as audit:
                 case = record(store, audit, version.label, outcome, reviewer=REVIEWER, reason=reason)
     decision = case.decision
     assert decision is not None

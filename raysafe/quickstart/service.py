@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -59,16 +59,17 @@ def try_out(service: Service, prompts: list[str]) -> list[Reply]:
     return [ask(service.url, service.key, service.model, prompt) for prompt in prompts]
 
 
-def verify(store_url: str) -> list[list[Any]]:
-    """Rows for the report; raises StorageError where the audit log doesn't hold together."""
-    from raysafe.records.audit import verify as verify_log
-    from raysafe.records.store import open_store
+def verify(store_url: str) -> str:
+    """What the audit log's check found; raises StorageError where a chain is broken."""
+    from raysafe.records.audit import audit_folder
+    from raysafe.records.audit_verify import verify as verify_chains
 
-    with open_store(store_url) as store:
-        found = verify_log(store)
-    if not found.intact:
-        raise StorageError(f"the audit log in {store_url} doesn't hold together: {found}")
-    return [["audit log", str(found)]]
+    chains = verify_chains(audit_folder(store_url))
+    problems = [f"{chain.writer}: {problem}" for chain in chains for problem in chain.problems]
+    if problems:
+        raise StorageError(f"the audit log in {audit_folder(store_url)} is broken: {'; '.join(problems)}")
+    rows, covered = sum(chain.rows for chain in chains), sum(min(chain.anchored, chain.rows) for chain in chains)
+    return f"{rows} rows in {len(chains)} chains, none changed; {covered} of them under signed anchors"
 
 
 def ask(url: str, key: str, model: str, prompt: str, *, temperature: float = 0.0) -> Reply:
