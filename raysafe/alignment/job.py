@@ -49,9 +49,12 @@ class AlignmentJob(Job):
         default=0.1, ge=0, lt=1, description="Share of prompts that choose the best checkpoint."
     )
     test_fraction: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of prompts kept away from training altogether."
+        default=0.0, ge=0, lt=1, description="Share of prompts kept away from training, as held-out.jsonl in the run."
     )
     limit: int | None = Field(default=None, ge=1, description="Read this many rows only.")
+    train_limit: int | None = Field(
+        default=None, ge=1, description="Train on this many rows only; the other parts of the split stay whole."
+    )
     skip_bad_rows: bool = Field(default=False, description="Count and list bad rows instead of stopping at them.")
     max_length: int | None = Field(
         default=None, ge=2, description="Longest prompt + answer in tokens; the model's context by default."

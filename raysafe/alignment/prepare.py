@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,9 @@ from raysafe.data.split import split_by_prompt
 from raysafe.data.tokenise import tokenise
 from raysafe.errors import DataError
 from raysafe.runtime.run import Run
+
+HELD_OUT = "held-out.jsonl"
+"""Rows of the test part, in the run: what `raysafe evaluate` may be given."""
 
 
 def prepare(job: AlignmentJob, run: Run, kind: Kind) -> Parts:
@@ -30,6 +34,11 @@ def encode_parts(job: AlignmentJob, run: Run, dataset: Dataset, tables: dict[str
     """Tokenise the parts of a data set."""
     chat = job.chat_format()
     parts = {}
+    if job.train_limit:
+        tables = tables | {"train": tables["train"].slice(0, job.train_limit)}
+    if tables["test"].num_rows:
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in tables["test"].to_pylist())
+        run.folder.write(HELD_OUT, "".join(lines))
     for name, table in tables.items():
         encoded = tokenise(table, kind, chat, longest=job.longest, too_long=job.too_long)
         parts[name] = with_cost(encoded, share_prompt=job.layout.share_prompt)

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
 from raysafe.alignment.job import AlignmentJob, load_packable
 from raysafe.alignment.logprobs import sequence_logprobs
@@ -66,7 +67,8 @@ def with_reference_logprobs(job: AlignmentJob, reference: str, table: pa.Table, 
 def _logprobs(model: str, layout: Layout, micro_tokens: int, precision: Precision, *, gpu: bool) -> TableFunction:
     device = torch.device("cuda" if gpu else "cpu")
     dtype = compute_dtype(precision, device)
-    policy = load_packable(model, layout).to(device, torch.float64 if dtype == torch.float64 else torch.float32).eval()
+    policy: nn.Module = load_packable(model, layout)
+    policy.to(device, torch.float64 if dtype == torch.float64 else torch.float32).eval()
 
     def score(rows: pa.Table) -> pa.Table:
         totals_B2 = np.zeros((rows.num_rows, 2))

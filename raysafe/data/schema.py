@@ -26,7 +26,11 @@ class Schema:
 def preference(raw: Mapping[str, Any]) -> Row:
     """prompt + chosen + rejected, or two whole conversations that part at the last answer."""
     chosen, rejected = _field(raw, "chosen"), _field(raw, "rejected")
-    if raw.get("prompt") not in (None, "", []):
+    if raw.get("prompt") == [] and isinstance(chosen, str) and isinstance(rejected, str):
+        # texts that answer nothing: pairs made of rated texts
+        prompt: Messages = []
+        answers = [parse_answer(v, prompt, name) for v, name in ((chosen, "chosen"), (rejected, "rejected"))]
+    elif raw.get("prompt") not in (None, "", []):
         prompt = parse_prompt(raw["prompt"], "prompt")
         answers = [parse_answer(v, prompt, name) for v, name in ((chosen, "chosen"), (rejected, "rejected"))]
     else:

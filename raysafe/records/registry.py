@@ -187,4 +187,4 @@ def _add_evidence(session: Session, version_id: int, evidence: Sequence[Evidence
 def _version(row: VersionRow) -> ModelVersion:
     values = {name: getattr(row, name) for name in ModelVersion.model_fields}
     # SQLite keeps no time zone; what is written is UTC
-    return ModelVersion(**values | {"created": row.created.replace(tzinfo=UTC)})
+    return ModelVersion.parse(values | {"created": row.created.replace(tzinfo=UTC)})
