@@ -1,0 +1,75 @@
+"""`raysafe audit verify | show | anchor`."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from raysafe.cli.output import print_json, print_table
+from raysafe.cli.registry import AsJson
+from raysafe.errors import StorageError
+from raysafe.records.audit import SUFFIX, AuditLog, audit_folder, read_rows
+from raysafe.records.audit_verify import verify as verify_folder
+from raysafe.records.store import default_url
+
+Folder = Annotated[str | None, tyro.conf.arg(help="Folder of the log; RAYSAFE_AUDIT or audit/ beside the store.")]
+Place = Annotated[str | None, tyro.conf.arg(help="Where anchors are; RAYSAFE_AUDIT_ANCHORS or <folder>-anchors.")]
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the subcommands."""
+    commands = {"verify": verify, "show": show, "anchor": anchor}
+    return tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="raysafe audit", description=__doc__)
+
+
+def verify(*, folder: Folder = None, anchors: Place = None, as_json: AsJson = False) -> int:
+    """Find any row changed, removed, moved, or cut off since the last anchor; exit code 1 where there is one."""
+    reports = verify_folder(_folder(folder), anchors)
+    if as_json:
+        print_json([r._asdict() | {"uncovered": r.uncovered} for r in reports])
+    else:
+        rows = [(r.writer, r.rows, r.anchored, r.uncovered, "; ".join(r.problems) or "whole") for r in reports]
+        print_table(("chain", "rows", "anchored to", "covered by no anchor", "result"), rows)
+    return 1 if any(r.problems for r in reports) else 0
+
+
+def show(*, last: int = 20, writer: str | None = None, folder: Folder = None, as_json: AsJson = False) -> int:
+    """The latest rows of all chains, or of one."""
+    found = []
+    for path in _chains(_folder(folder), writer):
+        recent = deque((row for _, row in read_rows(path) if row is not None), maxlen=last)
+        found += [{"chain": path.name.removesuffix(SUFFIX)} | row for row in recent]
+    found = sorted(found, key=lambda row: row["time"])[-last:]
+    if as_json:
+        print_json(found)
+        return 0
+    rows = [(r["time"][:19], r["chain"], r["seq"], r["kind"], r["actor"], r["subject"], r["details"]) for r in found]
+    print_table(("time", "chain", "row", "kind", "actor", "subject", "details"), rows)
+    return 0
+
+
+def anchor(*, folder: Folder = None, anchors: Place = None) -> int:
+    """Sign and anchor the head of every chain that no process holds now."""
+    root = _folder(folder)
+    for path in _chains(root, None):
+        name = path.name.removesuffix(SUFFIX)
+        try:
+            with AuditLog(root, name, anchors=anchors) as log:
+                print(f"{name}: anchored to row {log.anchor_now()}")
+        except StorageError as error:
+            print(f"{name}: skipped, {error}")
+    return 0
+
+
+def _folder(given: str | None) -> Path:
+    folder = Path(given) if given else audit_folder(default_url())
+    if not folder.is_dir():
+        raise StorageError(f"there is no audit log in {folder}: give --folder, or set RAYSAFE_AUDIT")
+    return folder
+
+
+def _chains(folder: Path, writer: str | None) -> list[Path]:
+    return sorted(folder.glob(f"{writer or '*'}{SUFFIX}"))
