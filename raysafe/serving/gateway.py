@@ -12,7 +12,8 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -45,7 +46,7 @@ class GatewaySettings(Config):
 
 
 def create_app(settings: GatewaySettings, backend: Backend, audit: AuditWriter) -> FastAPI:
-    """The app, with a pipeline and metrics of its own."""
+    """The app, with a pipeline and metrics of its own; the audit log is closed, and so anchored, when the app ends."""
     return _Gateway(settings, backend, audit).app()
 
 
@@ -56,6 +57,7 @@ class Disconnected(Exception):
 class _Gateway:
     def __init__(self, settings: GatewaySettings, backend: Backend, audit: AuditWriter) -> None:
         self._settings = settings
+        self._audit = audit
         self._keys = KeyRing(settings.keys)
         self._metrics = Metrics(settings.model)
         self._created = int(time.time())
@@ -70,7 +72,12 @@ class _Gateway:
         )
 
     def app(self) -> FastAPI:
-        app = FastAPI(title="RaySafe", docs_url=None, redoc_url=None, openapi_url=None)
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            yield
+            await asyncio.to_thread(self._audit.close)
+
+        app = FastAPI(title="RaySafe", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
         app.add_api_route("/v1/chat/completions", self.chat, methods=["POST"], response_model=None)
         app.add_api_route("/v1/models", self.models, methods=["GET"], response_model=None)
         app.add_api_route("/v1/models/{name:path}", self.model, methods=["GET"], response_model=None)

@@ -19,6 +19,8 @@ class AuditWriter(Protocol):
 
     def submit(self, kind: str, actor: str, subject: str, details: dict[str, Any]) -> Future[Any]: ...
 
+    def close(self) -> None: ...
+
 
 class Ledger:
     """Writes an exchange's decisions. Rows hold digests and lengths, and the texts only where the policy says so."""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from raysafe.guards.policy import Policy, load_policy
 from raysafe.oversight.safety_case import approved_case
-from raysafe.records.audit import AuditLog
+from raysafe.records.audit import AuditLog, audit_folder
 from raysafe.records.registry import ModelVersion, Registry
 from raysafe.records.store import Store, default_url, open_store
 from raysafe.serving.deploy import Deployment, Placement, deploy
@@ -91,7 +91,7 @@ def start_service(config: ServiceConfig) -> Service:
     application = re.sub(r"[^\w-]+", "-", name)
 
     def open_audit() -> Any:
-        return AuditLog(open_store(url), writer=f"gateway-{application}")
+        return AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
 
     deployment = deploy(application, gateway, replica, config, open_audit)
     if made:

@@ -39,14 +39,16 @@ class NoAudit:
         future.set_result(None)
         return future
 
+    def close(self) -> None:
+        return None
+
 
 def serve(pipe: Connection, folder: str) -> None:
     """Both gateways on ports of their own; sends (baseline port, guarded port, secret)."""
     import uvicorn
-    from raysafe.records.audit import AuditLog
-    from raysafe.records.store import open_store
 
     from raysafe.guards.policy import Policy, default_policy
+    from raysafe.records.audit import AuditLog
     from raysafe.serving.backend import NullBackend
     from raysafe.serving.gateway import GatewaySettings, create_app
     from raysafe.serving.keys import new_key
@@ -57,7 +59,7 @@ def serve(pipe: Connection, folder: str) -> None:
             guard |= {"requests_per_minute": 1e9, "characters_per_minute": 1e12}
     key, secret = new_key("bench")
     model, empty, guarded = NullBackend(TEXT), Policy(name="empty", guards=()), Policy.parse(values)
-    audit = AuditLog(open_store(f"sqlite:///{folder}/bench.db"), writer="bench")
+    audit = AuditLog(f"{folder}/audit", writer="bench")
     apps = [
         create_app(GatewaySettings(model="null", policy=empty, keys=(key,)), model, NoAudit()),
         create_app(GatewaySettings(model="null", policy=guarded, keys=(key,)), model, audit),

@@ -45,6 +45,7 @@ class MemoryAudit:
 
     held: bool = False
     error: Exception | None = None
+    closed: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     waiting: list[Future[Any]] = field(default_factory=list)
 
@@ -59,6 +60,9 @@ class MemoryAudit:
         else:
             future.set_result(len(self.rows))
         return future
+
+    def close(self) -> None:
+        self.closed = True
 
     def commit(self) -> None:
         for future in self.waiting:

@@ -106,6 +106,13 @@ async def test_text_parts_are_joined_and_null_options_are_defaults() -> None:
     assert (blocked.status_code, allowed.status_code) == (400, 200)
 
 
+async def test_the_audit_log_is_closed_with_the_app() -> None:
+    desk = make_desk()
+    async with desk.app.router.lifespan_context(desk.app):
+        assert not desk.audit.closed
+    assert desk.audit.closed
+
+
 async def test_request_ids_tie_answer_header_and_audit_row() -> None:
     desk = make_desk()
     async with desk.http as client:

@@ -38,6 +38,9 @@ def file_audit(path: str) -> Callable[[], Any]:
             future.set_result(None)
             return future
 
+        def close(self) -> None:
+            return None
+
     return FileAudit
 
 
