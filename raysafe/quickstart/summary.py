@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TRAININGS = {"sft": "Fine-tuning (SFT)", "reward": "Reward model", "dpo": "Preference training (DPO)"}
 PLOTTED = ("loss", "accuracy", "margin")
-EXAMPLES = 8
+EXAMPLES = 10
 
 
 def figure(run: Run, metric: str) -> Evidence:
@@ -88,7 +88,11 @@ def write_summary(run: Run, stages: Stages, replies: Sequence[Reply], facts: Seq
     """report.html of the quickstart's own run."""
     sections = [
         Section("What was measured", _STORY, headline(stages), {"before and after": _bars(stages)}),
-        Section("Answers before and after", "The same held-out requests, sampled.", _examples(stages)),
+        Section(
+            "Answers before and after",
+            "Held-out requests; first those on which the two models part.",
+            _examples(stages),
+        ),
         Section("The guarded service", "Sent to the OpenAI-compatible endpoint.", _replies(replies)),
         Section("Review and audit", "", [["what", "result"], *facts]),
     ]
@@ -122,13 +126,17 @@ def _bars(stages: Stages) -> list[Bars]:
 
 
 def _examples(stages: Stages) -> list[list[str]]:
+    """Requests with both answers; those on which the two models part come first."""
     before, after = (
         [json.loads(line) for line in stages.runs[stage].folder.read(ROWS).splitlines()]
         for stage in ("safety_before", "safety_after")
     )
-    rows = [["request", "after SFT", "after DPO"]]
-    rows += [[b["prompt"], b["answer"], a["answer"]] for b, a in zip(before, after, strict=True)]
-    return rows[: EXAMPLES + 1]
+    pairs = sorted(zip(before, after, strict=True), key=lambda pair: pair[0]["behaviour"] == pair[1]["behaviour"])
+    shown = [*pairs[: EXAMPLES // 2 + 1], *pairs[-EXAMPLES // 2 :]]
+    return [
+        ["request", "label", "after SFT", "after DPO"],
+        *([b["prompt"], b["label"], b["answer"], a["answer"]] for b, a in shown),
+    ]
 
 
 def _replies(replies: Sequence[Reply]) -> list[list[str]]:

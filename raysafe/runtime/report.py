@@ -31,7 +31,8 @@ th, td { text-align: left; vertical-align: top; padding: .45rem .9rem .45rem 0; 
 th { color: var(--soft); font-weight: 600; white-space: nowrap; } td.number { font-variant-numeric: tabular-nums; }
 td { overflow-wrap: break-word; min-width: 4.5rem; max-width: 34rem; }
 pre { background: var(--card); border-radius: 8px; padding: 1rem; overflow-x: auto; }
-.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.2rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.2rem;
+  margin-top: 1rem; }
 figure { margin: 0; background: var(--card); border-radius: 8px; padding: .8rem; }
 figure svg { width: 100%; height: auto; }
 figcaption { font-size: .9rem; font-weight: 600; padding: 0 0 .3rem .2rem; }
