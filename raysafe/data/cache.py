@@ -6,6 +6,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,12 +39,27 @@ class TableCache:
         self.folder = folder or default_folder()
 
     def get(self, key: str, make: Callable[[], pa.Table]) -> pa.Table:
-        """The table kept under `key`, or that of `make()`, which is then kept."""
+        """The table kept under `key`, or that of `make()`, which is then kept; raises StorageError.
+
+        A file that isn't whole, as a power cut may leave one, is made again.
+        """
         path = self.folder / f"{key}.arrow"
-        if not path.exists():
+        kept = self._open(path)
+        if kept is None:
             self._keep(path, make())
-        with pa.memory_map(str(path)) as source:
-            return pa.ipc.open_file(source).read_all()
+            kept = self._open(path)
+        if kept is None:
+            raise StorageError(f"what was written to {path} can't be read back: set RAYSAFE_CACHE to another disk")
+        return kept
+
+    def _open(self, path: Path) -> pa.Table | None:
+        try:
+            with pa.memory_map(str(path)) as source:
+                return pa.ipc.open_file(source).read_all()
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return None
+        except OSError as error:
+            raise self._unusable(error) from None
 
     def _keep(self, path: Path, table: pa.Table) -> None:
         temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
@@ -53,5 +69,13 @@ class TableCache:
                 writer.write_table(table)
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise StorageError(f"can't write the cache {self.folder} ({error.strerror}): set RAYSAFE_CACHE") from None
+            raise self._unusable(error) from None
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+    def _unusable(self, error: OSError) -> StorageError:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return StorageError(
+            f"can't use the cache {self.folder} ({reason}): make room or set RAYSAFE_CACHE to another folder"
+        )

@@ -13,7 +13,7 @@ import pyarrow as pa
 Messages = list[dict[str, str]]
 MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
 ROLES = ("system", "user", "assistant")
-_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+_TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLE_OF = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -83,7 +83,9 @@ def _messages(value: Any, name: str) -> Messages:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise BadValue(f"{name} must hold messages with a role and a text as content, found {str(message)[:60]}")
         if message.get("role") not in ROLES:
-            raise BadValue(f"{name} has a message of role {message.get('role')!r}; known roles: {', '.join(ROLES)}")
+            raise BadValue(
+                f"{name} has a message of role {str(message.get('role'))[:40]!r}; known roles: {', '.join(ROLES)}"
+            )
         messages.append({"role": message["role"], "content": message["content"].strip()})
     return messages
 
@@ -94,6 +96,8 @@ def _checked(messages: Messages, name: str) -> Messages:
             raise BadValue(f"{name} has an empty {message['role']} message (turn {index + 1})")
         if message["role"] == "system" and index:
             raise BadValue(f"{name} has a system message that isn't the first")
+        if message["role"] == "assistant" and (not index or messages[index - 1]["role"] == "system"):
+            raise BadValue(f"{name} has an assistant message before the user's first")
         if index and message["role"] == messages[index - 1]["role"]:
             raise BadValue(f"{name} has two {message['role']} messages in a row (turn {index + 1})")
     return messages

@@ -6,14 +6,17 @@ import numpy as np
 import pyarrow as pa
 
 from raysafe.data.schema import SCHEMAS
-from raysafe.errors import DataError
+from raysafe.errors import ConfigError, DataError
 
 
 def ratings_to_pairs(table: pa.Table, *, min_gap: float, pairs_per_text: int, seed: int = 0) -> pa.Table:
     """Preferences with an empty prompt. Split the texts first: a text must not be in two parts.
 
-    Each text is offered as many random partners as `pairs_per_text`. Pairs are distinct; `margin` is the ratings' gap.
+    Each text is offered `pairs_per_text` random partners, and is offered to as many, so that it is in twice as many
+    pairs at most; those that differ by `min_gap` stay. Pairs are distinct; `margin` is the ratings' gap.
     """
+    if not min_gap > 0 or pairs_per_text < 1:
+        raise ConfigError(f"min_gap must be above 0 and pairs_per_text 1 or more, got {min_gap} and {pairs_per_text}")
     ratings_N = table["rating"].to_numpy()
     texts = table["text"].to_pylist()
     rng = np.random.default_rng(seed)

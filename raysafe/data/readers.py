@@ -61,7 +61,8 @@ def read(uri: str, kind: Kind, *, skip_bad_rows: bool = False, limit: int | None
                 bad.append(BadRow(raw.file, raw.line, str(error)))
     if bad and not skip_bad_rows:
         shown = "; ".join(map(str, bad[:SHOWN_BAD_ROWS])) + ("; …" if len(bad) > SHOWN_BAD_ROWS else "")
-        raise DataError(f"{len(bad)} bad rows in {uri}: {shown} (mend them, or set skip_bad_rows)")
+        count = "1 bad row" if len(bad) == 1 else f"{len(bad)} bad rows"
+        raise DataError(f"{count} in {uri}: {shown} (mend them, or set skip_bad_rows)")
     if not rows:
         raise DataError(f"{uri} holds no {kind}" + (f": all {len(bad)} rows are bad, first {bad[0]}" if bad else ""))
     digest = hashlib.sha256("".join(file_digest(file) for file in files).encode()).hexdigest()

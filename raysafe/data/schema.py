@@ -96,17 +96,24 @@ SCHEMAS: dict[Kind, Schema] = {
 
 def _field(raw: Mapping[str, Any], name: str) -> Any:
     if raw.get(name) is None:
-        raise BadValue(f"no field '{name}' (found: {', '.join(map(str, raw)) or 'nothing'})")
+        found = "it is null" if name in raw else f"found: {', '.join(map(str, raw))[:200] or 'nothing'}"
+        raise BadValue(f"no field '{name}' ({found})")
     return raw[name]
 
 
 def _number(value: Any, name: str) -> float:
+    shown = repr(value)[:40] if isinstance(value, str | float | bool) else type(value).__name__
+    # Python's float() takes True, and "1_0" as 10
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        raise BadValue(f"{name} must be a number, got {shown}")
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise BadValue(f"{name} must be a number, got {value!r}") from None
+        raise BadValue(f"{name} must be a number, got {shown}") from None
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
-        raise BadValue(f"{name} must be finite, got {value!r}")
+        raise BadValue(f"{name} must be finite, got {shown}")
     return number
 
 

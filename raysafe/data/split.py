@@ -13,8 +13,8 @@ from raysafe.errors import ConfigError
 
 def split_by_prompt(table: pa.Table, fractions: Mapping[str, float], *, seed: int = 0) -> dict[str, pa.Table]:
     """Parts of `table` by the hash of its `prompt` (or `text`) column; fractions must add up to 1."""
-    if abs(sum(fractions.values()) - 1) > 1e-9 or min(fractions.values()) < 0:
-        raise ConfigError(f"split fractions must be positive and add up to 1, got {dict(fractions)}")
+    if not (abs(sum(fractions.values()) - 1) <= 1e-9 and min(fractions.values()) >= 0):
+        raise ConfigError(f"split fractions must be 0 or more and add up to 1, got {dict(fractions)}")
     column = "prompt" if "prompt" in table.column_names else "text"
     places = [place(value, seed) for value in table[column].to_pylist()]
     parts, start = {}, 0.0

@@ -15,6 +15,8 @@ from raysafe.errors import DataError
 TooLong = Literal["error", "drop", "truncate-prompt"]
 _ANSWERS: dict[str, tuple[str, ...]] = {"preferences": ("chosen", "rejected"), "demonstrations": ("completion",)}
 _IDS = pa.list_(pa.int32())
+_FORMAT = "tokenised 1"
+"""Part of the cache's keys: to be counted up when the same rows come out as other tables."""
 
 
 class Encoder(Protocol):
@@ -34,7 +36,7 @@ def tokenise(table: pa.Table, kind: Kind, encoder: Encoder, *, longest: int, too
     """
     if not table.num_rows:
         return _table(kind, [], [[] for _ in _ANSWERS[kind]], table)
-    key = cache_key(table, kind, encoder.fingerprint, str(longest), too_long)
+    key = cache_key(table, _FORMAT, kind, encoder.fingerprint, str(longest), too_long)
     return TableCache().get(key, lambda: _encode(table, kind, encoder, longest, too_long))
 
 
