@@ -13,7 +13,8 @@ def ratings_to_pairs(table: pa.Table, *, min_gap: float, pairs_per_text: int, se
     """Preferences with an empty prompt. Split the texts first: a text must not be in two parts.
 
     Each text is offered `pairs_per_text` random partners, and is offered to as many, so that it is in twice as many
-    pairs at most; those that differ by `min_gap` stay. Pairs are distinct; `margin` is the ratings' gap.
+    pairs at most; those that differ by `min_gap` stay. Pairs are distinct; `margin` is the ratings' gap. There is at
+    least one pair where the highest and the lowest rating differ enough; else raises DataError.
     """
     if not min_gap > 0 or pairs_per_text < 1:
         raise ConfigError(f"min_gap must be above 0 and pairs_per_text 1 or more, got {min_gap} and {pairs_per_text}")
@@ -25,6 +26,11 @@ def ratings_to_pairs(table: pa.Table, *, min_gap: float, pairs_per_text: int, se
         for a, b in enumerate(rng.permutation(len(texts)).tolist()):
             if abs(ratings_N[a] - ratings_N[b]) >= min_gap and texts[a] != texts[b]:
                 seen.add((a, b) if ratings_N[a] > ratings_N[b] else (b, a))
+    if len(texts) and not seen:
+        # few texts may draw no partner that differs enough, where there is one
+        low, high = int(ratings_N.argmin()), int(ratings_N.argmax())
+        if ratings_N[high] - ratings_N[low] >= min_gap and texts[high] != texts[low]:
+            seen.add((high, low))
     if len(texts) and not seen:
         raise DataError(f"no two of {len(texts)} texts differ by {min_gap} in rating: lower min_gap")
     rows = [
