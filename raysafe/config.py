@@ -76,8 +76,8 @@ class Job(Config):
         return f"job: {self.job}\n" + super().to_yaml()
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file, less its `job` key; raises ConfigError."""
+def read_yaml(path: str | Path, job: str | None = None) -> dict[str, Any]:
+    """The mapping in a YAML file, less its `job` key, which must be `job` where both are given; raises ConfigError."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -88,7 +88,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of fields to values, found a {type(values).__name__}")
-    values.pop("job", None)
+    found = values.pop("job", job)
+    if job is not None and found != job:
+        raise ConfigError(f"{path} holds settings of the job '{found}', not of '{job}'")
     return values
 
 

@@ -33,7 +33,7 @@ def run_job(job_class: type[Job], argv: list[str], *, positional: str | None = N
 
 def parse_job(job_class: type[Job], argv: list[str], config: str | None) -> Job:
     """A job from flags over the settings of a YAML file; raises ConfigError, or SystemExit as tyro does."""
-    values = read_yaml(config) if config else {}
+    values = read_yaml(config, job_class.job) if config else {}
     return tyro.cli(
         job_class,
         args=argv,

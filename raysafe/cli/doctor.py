@@ -1,0 +1,174 @@
+"""`raysafe doctor`: what this machine and cluster offer, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata, util
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import tyro
+
+from raysafe.cli.output import print_json, print_table
+from raysafe.errors import RaySafeError
+
+Status = Literal["ok", "warn", "missing"]
+ENOUGH_DISK_BYTES, ENOUGH_MEMORY_BYTES = 5 << 30, 4 << 30
+
+
+class Finding(NamedTuple):
+    """One line of the table. `missing` is for what nothing works without."""
+
+    what: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def main(argv: list[str]) -> int:
+    """Print the table; exit code 1 where something needed is missing."""
+    return tyro.cli(doctor, args=argv, prog="raysafe doctor", description=__doc__)
+
+
+def doctor(
+    *,
+    address: Annotated[str | None, tyro.conf.arg(help="Cluster to look at; RAY_ADDRESS by default.")] = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of a table.")] = False,
+) -> int:
+    """Look at Python, torch, GPUs, Ray, ports, sandbox, disk, memory, store and extras."""
+    findings = list(examine(address or os.environ.get("RAY_ADDRESS")))
+    if as_json:
+        print_json([f._asdict() for f in findings])
+    else:
+        print_table(("what", "status", "found", "what to do"), findings)
+    return 1 if any(f.status == "missing" for f in findings) else 0
+
+
+def examine(address: str | None) -> Iterator[Finding]:
+    """All findings, one at a time."""
+    yield _python()
+    yield from _torch()
+    yield _package("ray", "ray", needed=True)
+    yield _cluster(address)
+    for port, use in ((8000, "raysafe serve"), (8265, "Ray's dashboard")):
+        yield _port(port, use)
+    yield _sandbox()
+    yield _disk()
+    yield _memory()
+    yield _store()
+    for extra, module in (("lora", "peft"), ("vllm", "vllm"), ("postgres", "psycopg"), ("interpret", "captum")):
+        yield _package(f"extra {extra}", module, needed=False, extra=extra)
+    yield _package("extra track", "wandb", needed=False, extra="track")
+
+
+def _python() -> Finding:
+    right = sys.version_info >= (3, 11)
+    return Finding(
+        "Python", "ok" if right else "missing", platform.python_version(), "" if right else "use 3.11 or later"
+    )
+
+
+def _torch() -> Iterator[Finding]:
+    if util.find_spec("torch") is None:
+        yield Finding("torch", "missing", "not installed", "pip install torch")
+        return
+    import torch
+
+    from raysafe.runtime.parallel import cpu_has_bfloat16
+
+    yield Finding("torch", "ok", str(torch.__version__))
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    remedy = "" if gpus else "training works on the CPU; for GPUs install a CUDA build of torch and a driver"
+    yield Finding("GPUs", "ok" if gpus else "warn", ", ".join(gpus) or "none", remedy)
+    fast = cpu_has_bfloat16()
+    yield Finding(
+        "bfloat16 on the CPU",
+        "ok" if fast else "warn",
+        "in hardware" if fast else "emulated",
+        "" if fast else "use float32",
+    )
+
+
+def _package(what: str, module: str, *, needed: bool, extra: str = "") -> Finding:
+    if util.find_spec(module) is None:
+        remedy = f"pip install 'raysafe[{extra}]'" if extra else f"pip install {module}"
+        return Finding(what, "missing" if needed else "warn", "not installed", remedy)
+    try:
+        return Finding(what, "ok", metadata.version(module))
+    except metadata.PackageNotFoundError:
+        return Finding(what, "ok", "installed")
+
+
+def _cluster(address: str | None) -> Finding:
+    if not address:
+        return Finding("cluster", "ok", "none named: jobs start a local Ray")
+    from raysafe.runtime.cluster import cluster_nodes, connect
+
+    try:
+        connect(address)
+        nodes = cluster_nodes()
+    except RaySafeError as error:
+        return Finding("cluster", "warn", address, str(error))
+    cpus, gpus = sum(n.cpus * n.count for n in nodes), sum(n.gpus * n.count for n in nodes)
+    return Finding("cluster", "ok", f"{address}: {len(nodes)} kinds of nodes, {cpus:g} CPUs, {gpus:g} GPUs")
+
+
+def _port(port: int, use: str) -> Finding:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return Finding(f"port {port}", "warn", f"in use, {use} wants it", "end what listens there, or give --port")
+    return Finding(f"port {port}", "ok", f"free for {use}")
+
+
+def _sandbox() -> Finding:
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        return Finding("sandbox", "warn", "no bubblewrap", "install bubblewrap; nothing needs it yet")
+    command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "true"]
+    works = subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    remedy = "" if works else "allow user namespaces (sysctl user.max_user_namespaces, or the pod's profile)"
+    return Finding("sandbox", "ok" if works else "warn", bwrap if works else "bubblewrap can't unshare", remedy)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free
+    right = free >= ENOUGH_DISK_BYTES
+    return Finding(
+        "disk", "ok" if right else "warn", f"{free / 2**30:.1f} GiB free here", "" if right else "free some space"
+    )
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available
+    right = free >= ENOUGH_MEMORY_BYTES
+    return Finding(
+        "memory", "ok" if right else "warn", f"{free / 2**30:.1f} GiB free", "" if right else "end other programs"
+    )
+
+
+def _store() -> Finding:
+    from raysafe.records.store import default_url, open_store
+
+    url = default_url()
+    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
+        return Finding("store", "ok", "none yet: the first `raysafe registry register` makes it")
+    return _told("store", lambda: open_store(url).close(), "opens")
+
+
+def _told(what: str, attempt: Callable[[], None], found: str) -> Finding:
+    try:
+        attempt()
+    except RaySafeError as error:
+        return Finding(what, "warn", "can't be opened", str(error))
+    return Finding(what, "ok", found)

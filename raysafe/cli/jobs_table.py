@@ -1,0 +1,24 @@
+"""Job classes by the name that config.yaml gives them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from raysafe.config import Job
+from raysafe.errors import ConfigError
+
+JOBS = {
+    "sft": "raysafe.alignment.sft:SFTJob",
+    "reward-model": "raysafe.alignment.reward_model:RewardModelJob",
+    "dpo": "raysafe.alignment.dpo:DPOJob",
+    "evaluate": "raysafe.evaluation.job:EvaluateJob",
+    "quickstart": "raysafe.quickstart.demo:Quickstart",
+}
+
+
+def load_job(name: str) -> type[Job]:
+    """The class of a job; raises ConfigError for a name that is none."""
+    if name not in JOBS:
+        raise ConfigError(f"'{name}' is no job; known jobs: {', '.join(JOBS)}")
+    module, _, attribute = JOBS[name].partition(":")
+    return getattr(import_module(module), attribute)

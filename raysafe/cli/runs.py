@@ -1,0 +1,173 @@
+"""`raysafe runs list | show | resume | compare`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import tyro
+import yaml
+
+from raysafe.cli.output import print_json, print_table
+from raysafe.errors import ConfigError
+from raysafe.runtime.run import Run
+from raysafe.runtime.storage import Folder
+
+Storage = Annotated[str, tyro.conf.arg(help="Folder or URI that holds the runs.")]
+AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
+_SHOWN = ("loss", "accuracy", "validation/loss", "validation/accuracy")
+_NOT_COMPARED = ("step", "epoch", "learning_rate", "gradient_norm", "rows_per_s", "tokens_per_s", "member")
+_OF_THE_RUN_ALONE = ("seed", "name", "storage", "address")
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the subcommands."""
+    commands = {"list": list_runs, "show": show, "resume": resume, "compare": compare}
+    return tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="raysafe runs", description=__doc__)
+
+
+def list_runs(*, storage: Storage = "runs", as_json: AsJson = False) -> int:
+    """Every run, newest first, with its state and last figures."""
+    folder = Folder(storage)
+    runs = [Run.open(folder.join(name)) for name in folder.list() if Folder(folder.join(name)).exists("config.yaml")]
+    runs.sort(key=lambda run: run.events[0]["time"] if run.events else "", reverse=True)
+    if as_json:
+        print_json([{"run": r.uri, "job": r.config.get("job"), "status": r.status} | _last(r) for r in runs])
+        return 0
+    rows = [
+        (
+            r.name,
+            r.config.get("job"),
+            r.status,
+            _age(r),
+            _last(r).get("step"),
+            *(_number(_last(r).get(f)) for f in _SHOWN),
+        )
+        for r in runs
+    ]
+    print_table(("run", "job", "status", "age", "step", *_SHOWN), rows)
+    return 0
+
+
+def show(run: tyro.conf.Positional[str], *, as_json: AsJson = False) -> int:
+    """One run: settings, inputs, last figures, evidence, events."""
+    opened = Run.open(run)
+    if as_json:
+        facts = {"run": opened.uri, "status": opened.status, "config": opened.config, "environment": opened.environment}
+        evidence = [e.model_dump(mode="json") for e in opened.evidence]
+        print_json(facts | {"figures": _last(opened), "evidence": evidence, "events": opened.events})
+        return 0
+    print(f"{opened.uri}: {opened.status}\n")
+    print(yaml.safe_dump(opened.config, sort_keys=False))
+    inputs = [(i["kind"], i["uri"], i["sha256"]) for i in opened.environment.get("inputs", [])]
+    print_table(("made from", "where", "sha256"), inputs)
+    print_table(("figure", "last value"), [(name, _number(value)) for name, value in _last(opened).items()])
+    if opened.evidence:
+        rows = [(e.suite, e.metric, _number(e.value), e.n, e.passed) for e in opened.evidence]
+        print_table(("suite", "figure", "value", "n", "passed"), rows)
+    events = [
+        (e["time"][:19], e["event"], {k: v for k, v in e.items() if k not in ("time", "event")}) for e in opened.events
+    ]
+    print_table(("time", "event", ""), events)
+    return 0
+
+
+def resume(run: tyro.conf.Positional[str]) -> int:
+    """Go on with a run that was interrupted, killed or failed, from its last checkpoint."""
+    from raysafe.cli.job import run_job
+    from raysafe.cli.jobs_table import load_job
+
+    return run_job(load_job(str(Run.open(run).config.get("job"))), ["--resume", run])
+
+
+def compare(runs: tyro.conf.Positional[tuple[str, ...]], *, as_json: AsJson = False) -> int:
+    """Means with 95% intervals over seeds, for runs that share all other settings; two groups are compared in pairs."""
+    from raysafe.evaluation.statistics import mean_interval, paired_t
+
+    if len(runs) < 2:
+        raise ConfigError("comparing needs two runs at least: raysafe runs compare RUN RUN …")
+    groups = _groups([Run.open(uri) for uri in runs])
+    names = sorted(set.intersection(*(_figures(r) for g in groups.values() for r in g)) - set(_NOT_COMPARED))
+    result: list[dict[str, Any]] = []
+    for name in names:
+        row: dict[str, Any] = {"figure": name}
+        for label, group in groups.items():
+            values = [_last(r)[name] for r in group]
+            row[label] = mean_interval(values) if len(values) > 1 else values[0]
+        row["test"] = _paired(list(groups.values()), name, paired_t)
+        result.append(row)
+    if as_json:
+        print_json(result)
+        return 0
+    labels = list(groups)
+    for label, group in groups.items():
+        print(f"{label}: {len(group)} run(s), seeds {', '.join(str(r.config['seed']) for r in group)}")
+    rows = [(r["figure"], *(_estimate(r[label]) for label in labels), _verdict(r["test"])) for r in result]
+    print_table(("figure", *labels, "paired difference" if len(labels) == 2 else ""), rows)
+    return 0
+
+
+def _groups(runs: list[Run]) -> dict[str, list[Run]]:
+    """Runs by their settings, less what belongs to a single run; groups are called after the settings that differ."""
+    settings = [{k: v for k, v in _flat(run.config).items() if k not in _OF_THE_RUN_ALONE} for run in runs]
+    names = sorted({k for s in settings for k in s})
+    differing = [n for n in names if len({repr(s.get(n)) for s in settings}) > 1]
+    groups: dict[str, list[Run]] = {}
+    for run, setting in zip(runs, settings, strict=True):
+        label = ", ".join(f"{n}={setting.get(n)}" for n in differing) or "same settings"
+        groups.setdefault(label, []).append(run)
+    return {label: sorted(group, key=lambda r: r.config["seed"]) for label, group in groups.items()}
+
+
+def _paired(groups: list[list[Run]], figure: str, test: Any) -> Any:
+    """A paired test over the seeds that two groups share; None where there are fewer than two."""
+    if len(groups) != 2:
+        return None
+    first, second = ({r.config["seed"]: _last(r)[figure] for r in group} for group in groups)
+    seeds = sorted(set(first) & set(second))
+    return test([first[s] for s in seeds], [second[s] for s in seeds]) if len(seeds) > 1 else None
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _last(run: Run) -> dict[str, Any]:
+    """The last value of every figure, evidence included."""
+    figures: dict[str, Any] = {}
+    for row in run.metrics:
+        figures |= row
+    return figures | {f"{e.suite}/{e.metric}": e.value for e in run.evidence}
+
+
+def _figures(run: Run) -> set[str]:
+    return set(_last(run))
+
+
+def _age(run: Run) -> str:
+    if not run.events:
+        return ""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(run.events[0]["time"])).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _estimate(value: Any) -> str:
+    return (
+        _number(value) if isinstance(value, int | float) else f"{value.value:.4g} ({value.low:.4g} to {value.high:.4g})"
+    )
+
+
+def _verdict(test: Any) -> str:
+    return (
+        "" if test is None else f"{test.difference:+.4g} ({test.low:+.4g} to {test.high:+.4g}), p = {test.p_value:.3g}"
+    )
