@@ -1,4 +1,4 @@
-"""The reward model job as a script: `python jobs/reward_model.py --config jobs/presets/reward_model_tiny.yaml`, or under `raysafe submit`."""
+"""The reward model job as a script: `python jobs/reward_model.py --config FILE`, or under `raysafe submit`."""
 
 import sys
 

@@ -10,8 +10,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
 import pytest
+from hypothesis import settings
 
 import raysafe  # noqa: F401
+
+# how long an example takes says more of the machine's load than of the code
+settings.register_profile("raysafe", deadline=None)
+settings.load_profile("raysafe")
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ class RewardModelJob(AlignmentJob):
         default=None, gt=0, description="For rated texts: pair those whose ratings differ by at least this."
     )
     pairs_per_text: int = Field(
-        default=4, ge=1, description="For rated texts: pairs that a text takes part in, at most."
+        default=4, ge=1, description="For rated texts: partners that each text is offered."
     )
 
     def work(self, run: Run) -> None:
