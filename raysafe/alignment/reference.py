@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +68,7 @@ def with_reference_logprobs(job: AlignmentJob, reference: str, table: pa.Table, 
 def _logprobs(model: str, layout: Layout, micro_tokens: int, precision: Precision, *, gpu: bool) -> TableFunction:
     device = torch.device("cuda" if gpu else "cpu")
     dtype = compute_dtype(precision, device)
-    policy: nn.Module = load_packable(model, layout)
+    policy = cast(nn.Module, load_packable(model, layout))
     policy.to(device, torch.float64 if dtype == torch.float64 else torch.float32).eval()
 
     def score(rows: pa.Table) -> pa.Table:

@@ -46,9 +46,7 @@ class RewardModelJob(AlignmentJob):
     min_gap: float | None = Field(
         default=None, gt=0, description="For rated texts: pair those whose ratings differ by at least this."
     )
-    pairs_per_text: int = Field(
-        default=4, ge=1, description="For rated texts: partners that each text is offered."
-    )
+    pairs_per_text: int = Field(default=4, ge=1, description="For rated texts: partners that each text is offered.")
 
     def work(self, run: Run) -> None:
         parts = prepare_rated_pairs(self, run, self.min_gap) if self.min_gap else prepare(self, run, "preferences")
