@@ -1,0 +1,50 @@
+"""`raysafe doctor`: true findings, and remedies for what is missing."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from raysafe.cli import doctor
+from raysafe.cli.main import main
+
+
+def findings(capsys: pytest.CaptureFixture[str], code: int = 0) -> dict[str, dict[str, str]]:
+    assert main(["doctor", "--json"]) == code
+    return {f["what"]: f for f in json.loads(capsys.readouterr().out)}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAYSAFE_STORE", f"sqlite:///{tmp_path}/raysafe.db")
+
+
+def test_what_is_installed_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    found = findings(capsys)
+    assert found["Python"]["status"] == found["torch"]["status"] == found["ray"]["status"] == "ok"
+    assert found["ray"]["found"].startswith("2.60")
+
+
+def test_a_port_in_use_is_a_warning_with_a_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert doctor._port(taken.getsockname()[1], "a test").status == "warn"
+
+
+def test_something_needed_that_is_missing_ends_in_exit_code_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = doctor.util.find_spec
+    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None if name == "ray" else real(name))
+    found = findings(capsys, code=1)
+    assert (found["ray"]["status"], found["ray"]["remedy"]) == ("missing", "pip install ray")
+
+
+def test_an_extra_that_is_missing_names_its_install_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor._package("extra x", "no_such_module", needed=False, extra="x").remedy == "pip install 'raysafe[x]'"

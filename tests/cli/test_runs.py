@@ -1,0 +1,85 @@
+"""`raysafe runs`: what runs there are, what one did, and whether settings differ beyond their seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from raysafe.alignment.dpo import DPOJob
+from raysafe.cli.main import main
+from raysafe.runtime.run import Run
+
+NOISE = (0.01, -0.02, 0.005, 0.012)
+
+
+def make(storage: Path, *, beta: float, seed: int, loss: float, status: str = "finished") -> Run:
+    run = Run.create(DPOJob(model="m", data="d", storage=str(storage), beta=beta, seed=seed))
+    run.log(1, {"loss": 0.69, "learning_rate": 1e-5})
+    run.log(2, {"loss": loss})
+    run.flush()
+    run.event(status)
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    weak = [make(tmp_path, beta=0.1, seed=s, loss=0.5 + n) for s, n in enumerate(NOISE)]
+    return weak + [make(tmp_path, beta=0.3, seed=s, loss=0.4 + 1.5 * n) for s, n in enumerate(NOISE)]
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["runs", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_list_shows_the_newest_first_with_status_and_figures(
+    tmp_path: Path, runs: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path, beta=0.2, seed=9, loss=0.6, status="interrupted")
+    (tmp_path / "no-run").mkdir()
+    listed = json.loads(output(capsys, "list", "--storage", str(tmp_path), "--json"))
+    assert len(listed) == 9
+    assert (listed[0]["status"], listed[0]["loss"], listed[0]["step"]) == ("interrupted", 0.6, 2)
+    assert "interrupted" in output(capsys, "list", "--storage", str(tmp_path))
+
+
+def test_show_prints_settings_figures_and_events(runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = output(capsys, "show", runs[0].uri)
+    assert "beta: 0.1" in shown
+    assert "0.51" in shown
+    assert "finished" in shown
+    assert json.loads(output(capsys, "show", runs[0].uri, "--json"))["config"]["beta"] == 0.1
+
+
+def test_compare_gives_intervals_over_seeds_and_a_paired_test(
+    runs: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, "compare", *(run.uri for run in runs))
+    first, second = (np.array([base + scale * n for n in NOISE]) for base, scale in ((0.5, 1.0), (0.4, 1.5)))
+    p_value = stats.ttest_rel(first, second).pvalue
+    low, high = stats.t.interval(0.95, 3, loc=first.mean(), scale=stats.sem(first))
+    assert "beta=0.1: 4 run(s), seeds 0, 1, 2, 3" in text
+    assert f"{first.mean():.4g} ({low:.4g} to {high:.4g})" in text
+    assert f"p = {p_value:.3g}" in text
+    assert "learning_rate" not in text
+
+
+def test_comparing_one_run_is_refused(runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "compare", runs[0].uri]) == 2
+    assert "needs two runs at least" in capsys.readouterr().err
+
+
+def test_resuming_a_finished_run_does_nothing_and_says_so(runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    before = runs[0].folder.read("events.jsonl")
+    assert output(capsys, "resume", runs[0].uri) == f"{runs[0].uri} is finished: nothing to do\n"
+    assert runs[0].folder.read("events.jsonl") == before
+
+
+def test_what_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("show", "resume"):
+        assert main(["runs", command, str(tmp_path)]) == 2
+        assert "is not a run: it has no config.yaml" in capsys.readouterr().err
