@@ -96,21 +96,25 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
             )
         except ConnectionError as error:
             raise ResourceError(f"can't join a Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
-    if needs is not None:
-        nodes = cluster_nodes()
-        if not fits(needs, nodes):
-            raise refuse(needs, nodes, "the cluster")
+        if needs is not None:
+            preflight(None, needs)
 
 
 def preflight(address: str | None, needs: Needs) -> None:
-    """Raise ResourceError, before anything starts, where the job would run on this machine and it can't hold it."""
+    """Raise ResourceError, before anything starts, where what the job would run on is known and can't hold it.
+
+    That is the cluster that this process has joined, or else this machine, unless an address names another place.
+    """
     import ray
 
-    if address or os.environ.get("RAY_ADDRESS") or ray.is_initialized():
+    if ray.is_initialized():
+        nodes, where = cluster_nodes(), "the cluster"
+    elif address or os.environ.get("RAY_ADDRESS"):
         return
-    node = local_node()
-    if not fits(needs, [node]):
-        raise refuse(needs, [node], "this machine")
+    else:
+        nodes, where = [local_node()], "this machine"
+    if not fits(needs, nodes):
+        raise refuse(needs, nodes, where)
 
 
 def cluster_nodes(wait_s: float = 2.0) -> list[Node]:

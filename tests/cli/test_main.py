@@ -56,7 +56,7 @@ def test_a_bad_setting_is_one_sentence_with_field_value_and_remedy(
         (["--beta", "-1"], "beta: Input should be greater than 0, got -1.0"),
         (["--label-smoothing", "0.2"], "label_smoothing does nothing in the sigmoid loss, got 0.2"),
         (["--training.gpus-per-worker", "8"], "set gpus_per_worker to 0 or 1 and add workers instead"),
-        (["--training.workers", "64"], "this machine can't hold 64 worker(s)"),
+        (["--training.workers", "64"], "can't hold 64 worker(s)"),
         ([], "there is no data file rows.jsonl"),
     ],
 )
