@@ -53,7 +53,8 @@ def test_eight_gpus_on_a_machine_without_are_refused_before_ray_starts(monkeypat
     assert offered.split()[-3:] == ["1", "2", "0"]
 
 
-def test_a_job_for_a_cluster_is_not_judged_by_this_machine() -> None:
+def test_a_job_for_a_cluster_is_not_judged_by_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     preflight("ray://elsewhere:10001", Needs(workers=1000, gpus=1))
 
 
