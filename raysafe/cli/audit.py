@@ -9,14 +9,14 @@ from typing import Annotated
 import tyro
 
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson
 from raysafe.errors import StorageError
-from raysafe.records.audit import SUFFIX, AuditLog, audit_folder, read_rows
+from raysafe.records.audit import AuditLog, audit_folder
+from raysafe.records.audit_chain import SUFFIX, read_rows
 from raysafe.records.audit_verify import verify as verify_folder
-from raysafe.records.store import default_url
 
 Folder = Annotated[str | None, tyro.conf.arg(help="Folder of the log; RAYSAFE_AUDIT or audit/ beside the store.")]
 Place = Annotated[str | None, tyro.conf.arg(help="Where anchors are; RAYSAFE_AUDIT_ANCHORS or <folder>-anchors.")]
+AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 
 
 def main(argv: list[str]) -> int:
@@ -31,7 +31,9 @@ def verify(*, folder: Folder = None, anchors: Place = None, as_json: AsJson = Fa
     if as_json:
         print_json([r._asdict() | {"uncovered": r.uncovered} for r in reports])
     else:
-        rows = [(r.writer, r.rows, r.anchored, r.uncovered, "; ".join(r.problems) or "whole") for r in reports]
+        rows = [
+            (r.writer, r.rows, r.anchored, r.uncovered, "; ".join(r.problems) or r.note or "whole") for r in reports
+        ]
         print_table(("chain", "rows", "anchored to", "covered by no anchor", "result"), rows)
     return 1 if any(r.problems for r in reports) else 0
 
@@ -65,6 +67,8 @@ def anchor(*, folder: Folder = None, anchors: Place = None) -> int:
 
 
 def _folder(given: str | None) -> Path:
+    from raysafe.records.store import default_url
+
     folder = Path(given) if given else audit_folder(default_url())
     if not folder.is_dir():
         raise StorageError(f"there is no audit log in {folder}: give --folder, or set RAYSAFE_AUDIT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,14 +10,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import fs
 
 from raysafe.cli.main import main
-from raysafe.errors import StorageError
+from raysafe.errors import DataError, StorageError
+from raysafe.records.anchor_place import RemotePlace
+from raysafe.records.anchors import Anchors
 from raysafe.records.audit import AuditLog, canonical, read_rows
 from raysafe.records.audit_verify import verify
 
@@ -86,8 +91,6 @@ def test_any_tampering_with_anchored_rows_is_found(original: Path, tmp_path_fact
 
 def rechained(rows: list[dict]) -> list[bytes]:
     """Lines of a chain that is consistent in itself."""
-    import hashlib
-
     head, lines = "0" * 64, []
     for seq, row in enumerate(rows, start=1):
         row = {k: v for k, v in row.items() if k != "hash"} | {"seq": seq, "prev": head}
@@ -111,7 +114,156 @@ def test_another_published_key_is_no_trust(folder: Path, tmp_path: Path) -> None
     with AuditLog(tmp_path / "other" / "audit", "w") as log:
         log.append("verdict", "a", "b", {})
     shutil.copy(tmp_path / "other" / "audit-anchors" / "public-key.pem", folder.parent / "audit-anchors")
+    assert "not the log's own" in verify(folder)[0].problems[0]
+    # without the private key at hand the published one is all there is, and the anchors aren't its
+    (folder.parent / "audit-key.pem").unlink()
     assert "forged or damaged" in verify(folder)[0].problems[0]
+
+
+def test_a_missing_public_key_is_said(folder: Path) -> None:
+    (folder.parent / "audit-anchors" / "public-key.pem").unlink()
+    assert "missing" in verify(folder)[0].problems[0]
+
+
+def test_a_lost_private_key_is_not_replaced_in_silence(folder: Path) -> None:
+    (folder.parent / "audit-key.pem").unlink()
+    with AuditLog(folder, "w") as log:
+        log.append("verdict", "a", "b", {})
+        with pytest.raises(StorageError, match="a key that is gone"):
+            log.anchor_now()
+    [report] = verify(folder)
+    assert (report.problems, report.uncovered) == ([], f"{ROWS + 1} to {ROWS + 1}")
+
+
+def test_an_anchor_taken_from_among_the_others_is_missed(tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "audit", "w") as log:
+        for i in range(3):
+            log.append("verdict", "a", str(i), {})
+            log.anchor_now()
+    assert not verify(tmp_path / "audit")[0].problems
+    (tmp_path / "audit-anchors" / "w" / "000000000002.json").unlink()
+    assert "was removed or replaced" in verify(tmp_path / "audit")[0].problems[0]
+
+
+def test_a_chain_that_was_cut_off_is_not_gone_on_with(folder: Path) -> None:
+    path = folder / "w.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(StorageError, match=f"ends at row {ROWS - 1}"):
+        AuditLog(folder, "w")
+    path.unlink()
+    with pytest.raises(StorageError, match="ends at row 0"):
+        AuditLog(folder, "w", unique=True)
+    assert "were cut off" in verify(folder)[0].problems[0]
+
+
+def test_an_anchor_is_never_rewritten(folder: Path) -> None:
+    with pytest.raises(StorageError, match="another anchor of row 12"):
+        Anchors(folder).add("w", ROWS, "f" * 64)
+    assert not verify(folder)[0].problems
+
+
+def test_a_row_has_one_spelling(folder: Path) -> None:
+    # the last of two equal keys wins in Python, the first one elsewhere
+    path = folder / "w.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'{"actor"', b'{"actor":"someone else","actor"', 1))
+    assert verify(folder)[0].problems == ["line 1 is no audit row"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    details=st.dictionaries(
+        st.one_of(st.integers(), st.text(st.characters())),
+        st.recursive(st.one_of(st.none(), st.floats(), st.text(st.characters())), st.lists, max_leaves=4),
+        max_size=4,
+    )
+)
+def test_whatever_was_recorded_verifies_and_reads_back(tmp_path_factory, details: dict) -> None:
+    folder = tmp_path_factory.mktemp("any") / "audit"
+    with AuditLog(folder, "w") as log:
+        row = log.append("verdict", "a", "b", details)
+    assert not verify(folder)[0].problems
+    # nan is not equal to itself, its spelling is
+    assert [canonical(r) for r in rows_of(folder)] == [canonical(row._asdict())]
+
+
+def test_details_changed_after_submit_change_no_row(tmp_path: Path) -> None:
+    details = {"action": "allow"}
+    with AuditLog(tmp_path / "audit", "w") as log:
+        futures = []
+        for _ in range(50):
+            details["action"] = "allow"
+            futures.append(log.submit("verdict", "a", "b", details))
+            details["action"] = "block"
+        assert {future.result().details["action"] for future in futures} == {"allow"}
+    assert {row["details"]["action"] for row in rows_of(tmp_path / "audit")} == {"allow"}
+
+
+def test_a_row_that_is_no_json_fails_alone(tmp_path: Path) -> None:
+    circular: dict = {}
+    circular["self"] = circular
+    with AuditLog(tmp_path / "audit", "w") as log:
+        with pytest.raises(DataError, match="can't be written as JSON"):
+            log.append("verdict", "a", "b", circular)
+        assert log.append("verdict", "a", "b", {}).seq == 1
+
+
+def test_a_row_that_was_handed_over_cannot_be_cancelled(tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "audit", "w") as log:
+        future = log.submit("verdict", "a", "b", {})
+        assert not future.cancel()
+        assert (future.result(5).seq, log.append("verdict", "a", "c", {}).seq) == (1, 2)
+
+
+def test_an_idle_chain_is_anchored_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysafe.records.audit.ANCHOR_INTERVAL_S", 0.05)
+    with AuditLog(tmp_path / "audit", "w") as log:
+        log.append("verdict", "a", "b", {})
+        deadline = time.monotonic() + 5
+        while verify(tmp_path / "audit")[0].uncovered and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert verify(tmp_path / "audit")[0].anchored == 1
+
+
+def test_a_slow_second_place_delays_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        reached.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr("raysafe.records.audit.ANCHOR_ROWS", 1)
+    with AuditLog(tmp_path / "audit", "w") as log:
+        monkeypatch.setattr(log._anchors, "add", slow)
+        log.append("verdict", "a", "b", {})
+        assert reached.wait(5)
+        for i in range(20):
+            log.submit("verdict", "a", str(i), {}).result(timeout=5)
+        go_on.set()
+
+
+def test_rows_that_a_crash_left_uncovered_are_anchored_by_the_next_writer(tmp_path: Path) -> None:
+    code = "import os, sys; from raysafe.records.audit import AuditLog as L; L(sys.argv[1], 'w').append(*'vas', {});"
+    subprocess.run([sys.executable, "-c", code + "os._exit(1)", str(tmp_path / "audit")], check=False)
+    assert verify(tmp_path / "audit")[0].uncovered == "1 to 1"
+    AuditLog(tmp_path / "audit", "w").close()
+    assert verify(tmp_path / "audit")[0].uncovered == ""
+
+
+def test_anchors_go_to_any_filesystem(tmp_path: Path) -> None:
+    # pyarrow's own local filesystem stands for an object store
+    place = RemotePlace(fs.LocalFileSystem(), str(tmp_path / "remote"))
+    assert (place.read("w/1.json"), place.list("w"), place.list()) == (None, [], [])
+    assert place.create("w/1.json", b"one")
+    assert not place.create("w/1.json", b"two")
+    assert (place.read("w/1.json"), place.list("w"), place.list()) == (b"one", [("1.json", False)], [("w", True)])
+    with AuditLog(tmp_path / "audit", "w", anchors=f"file://{tmp_path}/elsewhere") as log:
+        log.append("verdict", "a", "b", {})
+    assert verify(tmp_path / "audit", f"file://{tmp_path}/elsewhere")[0].anchored == 1
+
+
+def test_a_writer_is_a_name_and_no_path(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="names no audit writer"):
+        AuditLog(tmp_path / "audit", "../elsewhere")
 
 
 def test_rows_that_no_anchor_covers_are_named(tmp_path: Path) -> None:
@@ -179,10 +331,13 @@ def test_a_torn_last_line_is_cut_off_and_the_repair_recorded(folder: Path) -> No
     path = folder / "w.jsonl"
     with open(path, "ab") as file:
         file.write(b'{"seq": 13, "kind": "ver')
+    [before] = verify(folder)
+    assert (before.problems, before.note) == ([], "line 13 is unfinished: a write under way, or a crash")
     AuditLog(folder, "w").close()
     rows = rows_of(folder)
     assert len(rows) == ROWS + 1
-    assert (rows[-1]["kind"], rows[-1]["details"]["bytes"]) == ("repaired", 24)
+    assert rows[-1]["kind"] == "repaired"
+    assert rows[-1]["details"] == {"bytes": 24, "sha256": hashlib.sha256(b'{"seq": 13, "kind": "ver').hexdigest()}
     assert not verify(folder)[0].problems
 
 
@@ -208,6 +363,10 @@ def test_what_is_not_durable_is_never_acknowledged(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="No space left"):
         log.append("verdict", "a", "after", {})
     log.close()
+    assert [row["subject"] for row in rows_of(tmp_path / "audit")] == ["good"]
+    with AuditLog(tmp_path / "audit", "w") as log:
+        assert log.append("verdict", "a", "reopened", {}).seq == 2
+    assert not verify(tmp_path / "audit")[0].problems
 
 
 def test_verify_exits_1_for_tampering_and_0_without(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,3 +380,17 @@ def test_verify_exits_1_for_tampering_and_0_without(folder: Path, capsys: pytest
 def test_show_prints_the_latest_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "show", "--folder", str(folder), "--last", "2", "--json"]) == 0
     assert [r["subject"] for r in json.loads(capsys.readouterr().out)] == ["request 10", "request 11"]
+
+
+def test_anchor_covers_what_no_process_holds_and_names_what_it_skips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with AuditLog(tmp_path / "audit", "idle") as log:
+        log.append("verdict", "a", "b", {})
+    shutil.rmtree(tmp_path / "audit-anchors")
+    with AuditLog(tmp_path / "audit", "busy"):
+        assert main(["audit", "anchor", "--folder", str(tmp_path / "audit")]) == 0
+    out = capsys.readouterr().out
+    assert "busy: skipped, another process writes" in out
+    assert "idle: anchored to row 1" in out
+    assert {r.writer: r.anchored for r in verify(tmp_path / "audit")} == {"busy": 0, "idle": 1}
