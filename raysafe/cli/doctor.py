@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata, util
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import tyro
 
@@ -20,6 +21,7 @@ from raysafe.errors import RaySafeError
 
 Status = Literal["ok", "warn", "missing"]
 ENOUGH_DISK_BYTES, ENOUGH_MEMORY_BYTES = 5 << 30, 4 << 30
+CONNECT_TIMEOUT_S = 2.0
 
 
 class Finding(NamedTuple):
@@ -55,6 +57,7 @@ def examine(address: str | None) -> Iterator[Finding]:
     yield _python()
     yield from _torch()
     yield _package("ray", "ray", needed=True)
+    yield _token()
     yield _cluster(address)
     for port, use in ((8000, "raysafe serve"), (8265, "Ray's dashboard")):
         yield _port(port, use)
@@ -64,7 +67,8 @@ def examine(address: str | None) -> Iterator[Finding]:
     yield _store()
     for extra, module in (("lora", "peft"), ("vllm", "vllm"), ("postgres", "psycopg"), ("interpret", "captum")):
         yield _package(f"extra {extra}", module, needed=False, extra=extra)
-    yield _package("extra track", "wandb", needed=False, extra="track")
+    for module in ("wandb", "mlflow"):
+        yield _package(f"extra track ({module})", module, needed=False, extra="track")
 
 
 def _python() -> Finding:
@@ -108,15 +112,62 @@ def _package(what: str, module: str, *, needed: bool, extra: str = "") -> Findin
 def _cluster(address: str | None) -> Finding:
     if not address:
         return Finding("cluster", "ok", "none named: jobs start a local Ray")
-    from raysafe.runtime.cluster import cluster_nodes, connect
-
+    # Ray itself tries an address where nobody listens for more than a minute
+    if not _listens(address):
+        remedy = "start it with `ray start --head`, or unset RAY_ADDRESS"
+        return Finding("cluster", "warn", f"nothing answers at {address}", remedy)
     try:
+        if address.startswith(("http://", "https://")):
+            from raysafe.runtime.jobs import job_client
+
+            return Finding("cluster", "ok", f"{address}: a dashboard for jobs, Ray {job_client(address).get_version()}")
+        from raysafe.runtime.cluster import cluster_nodes, connect
+
         connect(address)
         nodes = cluster_nodes()
     except RaySafeError as error:
         return Finding("cluster", "warn", address, str(error))
+    count = sum(n.count for n in nodes)
     cpus, gpus = sum(n.cpus * n.count for n in nodes), sum(n.gpus * n.count for n in nodes)
-    return Finding("cluster", "ok", f"{address}: {len(nodes)} kinds of nodes, {cpus:g} CPUs, {gpus:g} GPUs")
+    return Finding("cluster", "ok", f"{address}: {count} node(s), {cpus:g} CPUs, {gpus:g} GPUs")
+
+
+def _listens(address: str) -> bool:
+    """Whether anything accepts a connection there; an address without host and port is left to Ray."""
+    url = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme, 10001 if "://" in address else None)
+    except ValueError:
+        return False
+    if url.hostname is None or port is None:
+        return True
+    try:
+        socket.create_connection((url.hostname, port), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _token() -> Finding:
+    """Whether a token protects the clusters that this machine starts and joins, as Ray 2.60 looks for it."""
+    if util.find_spec("ray") is None:
+        return Finding("auth token", "warn", "Ray is not installed")
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    if mode == "disabled":
+        remedy = "unset RAY_AUTH_MODE where others share the machine or network"
+        return Finding("auth token", "warn", "switched off by RAY_AUTH_MODE", remedy)
+    from ray._raylet import AuthenticationTokenLoader  # pyright: ignore[reportAttributeAccessIssue]
+
+    try:
+        held = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    except Exception as error:  # Ray raises its own kinds for a token file that is empty or missing
+        found = (str(error).strip().splitlines() or ["can't be read"])[0]
+        return Finding("auth token", "warn", found, "mend RAY_AUTH_TOKEN_PATH, or unset it")
+    if held:
+        return Finding("auth token", "ok", "held")
+    if mode == "token":
+        return Finding("auth token", "warn", "asked for, none held", "ray get-auth-token --generate")
+    return Finding("auth token", "ok", "none held: a local Ray makes one; a cluster's own goes into RAY_AUTH_TOKEN")
 
 
 def _port(port: int, use: str) -> Finding:
@@ -134,7 +185,10 @@ def _sandbox() -> Finding:
     if bwrap is None:
         return Finding("sandbox", "warn", "no bubblewrap", "install bubblewrap; nothing needs it yet")
     command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "true"]
-    works = subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    try:
+        works = subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        works = False
     remedy = "" if works else "allow user namespaces (sysctl user.max_user_namespaces, or the pod's profile)"
     return Finding("sandbox", "ok" if works else "warn", bwrap if works else "bubblewrap can't unshare", remedy)
 
@@ -161,7 +215,11 @@ def _store() -> Finding:
     from raysafe.records.store import default_url, open_store
 
     url = default_url()
-    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite") and not file.exists():
+        folder = next(parent for parent in file.absolute().parents if parent.exists())
+        if not os.access(folder, os.W_OK):
+            return Finding("store", "warn", f"{folder} can't be written", "set RAYSAFE_STORE to a place that can")
         return Finding("store", "ok", "none yet: the first `raysafe registry register` makes it")
     return _told("store", lambda: open_store(url).close(), "opens")
 

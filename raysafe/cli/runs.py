@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -34,24 +35,21 @@ def list_runs(*, storage: Storage = "runs", as_json: AsJson = False) -> int:
     if as_json:
         print_json([{"run": r.uri, "job": r.config.get("job"), "status": r.status} | _last(r) for r in runs])
         return 0
-    rows = [
-        (
-            r.name,
-            r.config.get("job"),
-            r.status,
-            _age(r),
-            _last(r).get("step"),
-            *(_number(_last(r).get(f)) for f in _SHOWN),
-        )
-        for r in runs
-    ]
+    if not runs:
+        print(f"no runs in {folder.uri}")
+        return 0
+    rows: list[tuple[object, ...]] = []
+    for run in runs:
+        last = _last(run)
+        figures = (_number(last.get(name)) for name in _SHOWN)
+        rows.append((run.name, run.config.get("job"), run.status, _age(run), last.get("step"), *figures))
     print_table(("run", "job", "status", "age", "step", *_SHOWN), rows)
     return 0
 
 
-def show(run: tyro.conf.Positional[str], *, as_json: AsJson = False) -> int:
+def show(run: tyro.conf.Positional[str], *, storage: Storage = "runs", as_json: AsJson = False) -> int:
     """One run: settings, inputs, last figures, evidence, events."""
-    opened = Run.open(run)
+    opened = _open(run, storage)
     if as_json:
         facts = {"run": opened.uri, "status": opened.status, "config": opened.config, "environment": opened.environment}
         evidence = [e.model_dump(mode="json") for e in opened.evidence]
@@ -72,21 +70,22 @@ def show(run: tyro.conf.Positional[str], *, as_json: AsJson = False) -> int:
     return 0
 
 
-def resume(run: tyro.conf.Positional[str]) -> int:
+def resume(run: tyro.conf.Positional[str], *, storage: Storage = "runs") -> int:
     """Go on with a run that was interrupted, killed or failed, from its last checkpoint."""
     from raysafe.cli.job import run_job
     from raysafe.cli.jobs_table import load_job
 
-    return run_job(load_job(str(Run.open(run).config.get("job"))), ["--resume", run])
+    opened = _open(run, storage)
+    return run_job(load_job(str(opened.config.get("job"))), ["--resume", opened.uri])
 
 
-def compare(runs: tyro.conf.Positional[tuple[str, ...]], *, as_json: AsJson = False) -> int:
+def compare(runs: tyro.conf.Positional[tuple[str, ...]], *, storage: Storage = "runs", as_json: AsJson = False) -> int:
     """Means with 95% intervals over seeds, for runs that share all other settings; two groups are compared in pairs."""
     from raysafe.evaluation.statistics import mean_interval, paired_t
 
     if len(runs) < 2:
         raise ConfigError("comparing needs two runs at least: raysafe runs compare RUN RUN …")
-    groups = _groups([Run.open(uri) for uri in runs])
+    groups = _groups([_open(run, storage) for run in runs])
     names = sorted(set.intersection(*(_figures(r) for g in groups.values() for r in g)) - set(_NOT_COMPARED))
     result: list[dict[str, Any]] = []
     for name in names:
@@ -97,7 +96,13 @@ def compare(runs: tyro.conf.Positional[tuple[str, ...]], *, as_json: AsJson = Fa
         row["test"] = _paired(list(groups.values()), name, paired_t)
         result.append(row)
     if as_json:
-        print_json(result)
+        print_json(
+            {"groups": {label: [r.uri for r in group] for label, group in groups.items()}}
+            | {"figures": [{k: _plain(v) for k, v in row.items()} for row in result]}
+        )
+        return 0
+    if not result:
+        print("these runs share no figures")
         return 0
     labels = list(groups)
     for label, group in groups.items():
@@ -105,6 +110,19 @@ def compare(runs: tyro.conf.Positional[tuple[str, ...]], *, as_json: AsJson = Fa
     rows = [(r["figure"], *(_estimate(r[label]) for label in labels), _verdict(r["test"])) for r in result]
     print_table(("figure", *labels, "paired difference" if len(labels) == 2 else ""), rows)
     return 0
+
+
+def _open(run: str, storage: str) -> Run:
+    """A run by its folder or URI, or by the name that `runs list` shows."""
+    if "/" not in run and not Folder(run).exists("config.yaml"):
+        stored = Folder(storage).join(run)
+        if Folder(stored).exists("config.yaml"):
+            return Run.open(stored)
+    return Run.open(run)
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _groups(runs: list[Run]) -> dict[str, list[Run]]:
@@ -116,16 +134,20 @@ def _groups(runs: list[Run]) -> dict[str, list[Run]]:
     for run, setting in zip(runs, settings, strict=True):
         label = ", ".join(f"{n}={setting.get(n)}" for n in differing) or "same settings"
         groups.setdefault(label, []).append(run)
-    return {label: sorted(group, key=lambda r: r.config["seed"]) for label, group in groups.items()}
+    return {label: sorted(group, key=_seed) for label, group in groups.items()}
 
 
 def _paired(groups: list[list[Run]], figure: str, test: Any) -> Any:
     """A paired test over the seeds that two groups share; None where there are fewer than two."""
     if len(groups) != 2:
         return None
-    first, second = ({r.config["seed"]: _last(r)[figure] for r in group} for group in groups)
+    first, second = ({_seed(r): _last(r)[figure] for r in group} for group in groups)
     seeds = sorted(set(first) & set(second))
     return test([first[s] for s in seeds], [second[s] for s in seeds]) if len(seeds) > 1 else None
+
+
+def _seed(run: Run) -> int:
+    return int(run.config.get("seed", 0))
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,59 +3,94 @@
 from __future__ import annotations
 
 import sys
+from typing import NamedTuple
 
 from raysafe.errors import ConfigError
 
 HELP = """usage: raysafe submit [--address URL] [--working-dir DIR] [--no-wait] SCRIPT [ARGUMENTS OF THE SCRIPT]
+       raysafe submit SCRIPT [--address URL] [--working-dir DIR] [--no-wait] -- [ARGUMENTS OF THE SCRIPT]
 
 Upload the working folder to a running Ray cluster, run the script there, follow its log, and end with its exit code.
-Ctrl-C asks whether to stop the job.
+What follows the script, or `--` where there is one, belongs to the script. Ctrl-C asks whether to stop the job.
 
   --address URL      the cluster's dashboard (RAY_ADDRESS, or http://127.0.0.1:8265)
-  --working-dir DIR  folder to upload (.); .venv, runs and .git stay behind
+  --working-dir DIR  folder to upload (.); .venv, runs, .git and caches stay behind
   --no-wait          say how to follow the job, and end
 
 Example: raysafe submit jobs/dpo.py --config jobs/presets/dpo_tiny.yaml"""
 
+KNOWN = "--address, --working-dir, --no-wait"
+
+
+class Submission(NamedTuple):
+    """What the command line asks for."""
+
+    script: str
+    arguments: list[str]
+    address: str | None
+    working_dir: str
+    wait: bool
+
 
 def main(argv: list[str]) -> int:
-    """Everything after the script belongs to the script."""
-    address, working_dir, wait = None, ".", True
-    rest = list(argv)
-    while rest and rest[0].startswith("-"):
-        flag, equals, value = rest.pop(0).partition("=")
+    """Submit a script and follow it; returns its exit code, or 130 after Ctrl-C."""
+    submission = read_arguments(argv)
+    if submission is None:
+        print(HELP)
+        return 0
+    return _run(submission)
+
+
+def read_arguments(argv: list[str]) -> Submission | None:
+    """The command line read; None where it asks for help. Raises ConfigError."""
+    own, separated, of_script = list(argv), "--" in argv, []
+    if separated:
+        cut = own.index("--")
+        own, of_script = own[:cut], own[cut + 1 :]
+    script, address, working_dir, wait = None, None, ".", True
+    while own:
+        argument = own.pop(0)
+        if not argument.startswith("-"):
+            if script is not None:
+                raise ConfigError(f"what is '{argument}' after {script}? the script's own arguments follow `--`")
+            script = argument
+            if not separated:
+                of_script, own = own, []
+            continue
+        flag, equals, value = argument.partition("=")
         if flag in ("-h", "--help"):
-            print(HELP)
-            return 0
+            return None
         if flag == "--no-wait":
             wait = False
             continue
         if flag not in ("--address", "--working-dir"):
-            raise ConfigError(f"unknown flag '{flag}' before the script; known: --address, --working-dir, --no-wait")
-        if not equals and not rest:
+            raise ConfigError(f"unknown flag '{flag}' before the script's arguments; known: {KNOWN}")
+        if not equals and not own:
             raise ConfigError(f"{flag} needs a value")
-        value = value if equals else rest.pop(0)
+        value = value if equals else own.pop(0)
         address, working_dir = (value, working_dir) if flag == "--address" else (address, value)
-    if not rest:
+    if script is None and separated and of_script:
+        script, *of_script = of_script
+    if script is None:
         raise ConfigError("which script? raysafe submit jobs/dpo.py --config jobs/presets/dpo_tiny.yaml")
-    return _run(rest[0], rest[1:], address, working_dir, wait)
+    return Submission(script, of_script, address, working_dir, wait)
 
 
-def _run(script: str, arguments: list[str], address: str | None, working_dir: str, wait: bool) -> int:
-    from raysafe.runtime.jobs import follow, job_client, submit
+def _run(asked: Submission) -> int:
+    from raysafe.runtime.jobs import follow, how_to_follow, job_client, stop, submit
 
-    client = job_client(address)
-    job = submit(client, script, arguments, working_dir=working_dir)
-    how = f"ray job logs --follow {job}"
+    client = job_client(asked.address)
+    job = submit(client, asked.script, asked.arguments, working_dir=asked.working_dir)
+    how = how_to_follow(client, job)
     print(f"job {job} submitted", file=sys.stderr)
-    if not wait:
+    if not asked.wait:
         print(how)
         return 0
     try:
         return follow(client, job)
     except KeyboardInterrupt:
         if _wants_to_stop(job):
-            client.stop_job(job)
+            stop(client, job)
             print(f"job {job} stopped", file=sys.stderr)
         else:
             print(f"job {job} goes on; follow it with: {how}", file=sys.stderr)
@@ -63,7 +98,10 @@ def _run(script: str, arguments: list[str], address: str | None, working_dir: st
 
 
 def _wants_to_stop(job: str) -> bool:
-    """Ask on the terminal; without one the job goes on, for nobody said that it should end."""
+    """Ask on the terminal; without one, or without an answer, the job goes on: nobody said that it should end."""
     if not sys.stdin.isatty():
         return False
-    return input(f"\nstop job {job}? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"\nstop job {job}? [y/N] ").strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 
 import pytest
 
@@ -48,3 +49,25 @@ def test_something_needed_that_is_missing_ends_in_exit_code_1(
 
 def test_an_extra_that_is_missing_names_its_install_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor._package("extra x", "no_such_module", needed=False, extra="x").remedy == "pip install 'raysafe[x]'"
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{port}", "http://127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
+def test_a_cluster_where_nobody_listens_is_a_warning_at_once(form: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = form.format(port=probe.getsockname()[1])
+    began = time.monotonic()
+    finding = doctor._cluster(address)
+    assert time.monotonic() - began < 5
+    assert (finding.status, finding.found) == ("warn", f"nothing answers at {address}")
+
+
+def test_a_token_that_is_switched_off_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert doctor._token().status == "warn"
+
+
+def test_a_store_whose_folder_cannot_be_written_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda folder, mode: False)
+    finding = doctor._store()
+    assert (finding.status, finding.found) == ("warn", f"{tmp_path} can't be written")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +85,43 @@ def test_what_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFi
     for command in ("show", "resume"):
         assert main(["runs", command, str(tmp_path)]) == 2
         assert "is not a run: it has no config.yaml" in capsys.readouterr().err
+
+
+def test_compare_as_json_holds_numbers(runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    compared = json.loads(output(capsys, "compare", *(run.uri for run in runs), "--json"))
+    (loss,) = compared["figures"]
+    assert loss["beta=0.1"]["value"] == pytest.approx(0.5 + np.mean(NOISE))
+    assert loss["test"]["n"] == 4
+    assert list(compared["groups"]) == ["beta=0.1", "beta=0.3"]
+
+
+def test_only_seeds_that_both_groups_have_are_paired(
+    tmp_path: Path, runs: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = make(tmp_path, beta=0.3, seed=77, loss=5.0)
+    compared = json.loads(output(capsys, "compare", *(run.uri for run in [*runs, more]), "--json"))
+    assert compared["figures"][0]["test"]["n"] == 4
+    assert compared["figures"][0]["beta=0.3"]["n"] == 5
+
+
+def test_a_run_may_be_given_by_the_name_that_list_shows(
+    tmp_path: Path, runs: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runs[0].uri in output(capsys, "show", runs[0].name, "--storage", str(tmp_path))
+    names = [run.name for run in runs[:2]]
+    assert "same settings: 2 run(s)" in output(capsys, "compare", *names, "--storage", str(tmp_path))
+
+
+def test_no_runs_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "list", "--storage", str(tmp_path / "none")) == f"no runs in {tmp_path / 'none'}\n"
+
+
+def test_looking_at_runs_imports_neither_torch_nor_ray(runs: list[Run]) -> None:
+    first, second = runs[0].uri, runs[4].uri
+    code = (
+        "import sys; from raysafe.cli.main import main; "
+        f"main(['runs', 'show', {first!r}]); main(['runs', 'compare', {first!r}, {second!r}]); "
+        "sys.exit(str([m for m in ('torch', 'ray', 'transformers') if m in sys.modules]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stderr.strip() == "[]"

@@ -48,6 +48,28 @@ def test_rows_come_back_in_order_and_a_repeated_step_replaces_its_row(run: Run) 
     assert table.column_names == ["step", "loss", "accuracy"]
 
 
+def test_a_resumed_run_replaces_the_steps_that_it_repeats(run: Run) -> None:
+    for step in (1, 2, 3):
+        run.log(step, {"loss": float(step)})
+    run.flush()
+    resumed = Run.open(run.uri)
+    resumed.log(2, {"loss": 2.5})
+    resumed.log(3, {"loss": 3.5})
+    resumed.flush()
+    assert [row["loss"] for row in Run.open(run.uri).metrics] == [1.0, 2.5, 3.5]
+
+
+def test_events_keep_their_order_and_are_written_at_once(run: Run) -> None:
+    for event in ("running", "checkpoint", "interrupted"):
+        run.event(event)
+        assert Run.open(run.uri).events[-1]["event"] == event
+    resumed = Run.open(run.uri)
+    resumed.event("running")
+    events = Run.open(run.uri).events
+    assert [e["event"] for e in events] == ["created", "running", "checkpoint", "interrupted", "running"]
+    assert [e["time"] for e in events] == sorted(e["time"] for e in events)
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(None, "finished"), (KeyboardInterrupt(), "interrupted"), (ValueError("no"), "failed")]
 )
