@@ -1,4 +1,4 @@
-"""The jobs of the quickstart: the same classes as on the command line, with settings for a model of a million weights.
+"""The jobs of the quickstart: the classes of the command line, with settings for a model of 0.7 million weights.
 
 Found by trying, on 2 cores: beta 2 keeps so small a model fluent where 0.1, usual for large ones, destroys its grammar.
 """
