@@ -120,7 +120,8 @@ def _cluster(address: str | None) -> Finding:
         if address.startswith(("http://", "https://")):
             from raysafe.runtime.jobs import job_client
 
-            return Finding("cluster", "ok", f"{address}: a dashboard for jobs, Ray {job_client(address).get_version()}")
+            job_client(address)
+            return Finding("cluster", "ok", f"{address}: takes jobs by `raysafe submit`")
         from raysafe.runtime.cluster import cluster_nodes, connect
 
         connect(address)

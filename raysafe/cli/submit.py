@@ -7,19 +7,20 @@ from typing import NamedTuple
 
 from raysafe.errors import ConfigError
 
-HELP = """usage: raysafe submit [--address URL] [--working-dir DIR] [--no-wait] SCRIPT [ARGUMENTS OF THE SCRIPT]
-       raysafe submit SCRIPT [--address URL] [--working-dir DIR] [--no-wait] -- [ARGUMENTS OF THE SCRIPT]
+HELP = """usage: raysafe submit [FLAGS] SCRIPT [ARGUMENTS OF THE SCRIPT]
+       raysafe submit SCRIPT [FLAGS] -- [ARGUMENTS OF THE SCRIPT]
 
 Upload the working folder to a running Ray cluster, run the script there, follow its log, and end with its exit code.
 What follows the script, or `--` where there is one, belongs to the script. Ctrl-C asks whether to stop the job.
 
   --address URL      the cluster's dashboard (RAY_ADDRESS, or http://127.0.0.1:8265)
   --working-dir DIR  folder to upload (.); .venv, runs, .git and caches stay behind
+  --python PROGRAM   the interpreter on the cluster's nodes (python, as the head node's PATH has it)
   --no-wait          say how to follow the job, and end
 
 Example: raysafe submit jobs/dpo.py --config jobs/presets/dpo_tiny.yaml"""
 
-KNOWN = "--address, --working-dir, --no-wait"
+KNOWN = "--address, --working-dir, --python, --no-wait"
 
 
 class Submission(NamedTuple):
@@ -27,9 +28,10 @@ class Submission(NamedTuple):
 
     script: str
     arguments: list[str]
-    address: str | None
-    working_dir: str
-    wait: bool
+    address: str | None = None
+    working_dir: str = "."
+    python: str = "python"
+    wait: bool = True
 
 
 def main(argv: list[str]) -> int:
@@ -47,7 +49,8 @@ def read_arguments(argv: list[str]) -> Submission | None:
     if separated:
         cut = own.index("--")
         own, of_script = own[:cut], own[cut + 1 :]
-    script, address, working_dir, wait = None, None, ".", True
+    given: dict[str, str] = {}
+    script, wait = None, True
     while own:
         argument = own.pop(0)
         if not argument.startswith("-"):
@@ -63,24 +66,23 @@ def read_arguments(argv: list[str]) -> Submission | None:
         if flag == "--no-wait":
             wait = False
             continue
-        if flag not in ("--address", "--working-dir"):
+        if flag not in ("--address", "--working-dir", "--python"):
             raise ConfigError(f"unknown flag '{flag}' before the script's arguments; known: {KNOWN}")
         if not equals and not own:
             raise ConfigError(f"{flag} needs a value")
-        value = value if equals else own.pop(0)
-        address, working_dir = (value, working_dir) if flag == "--address" else (address, value)
+        given[flag[2:].replace("-", "_")] = value if equals else own.pop(0)
     if script is None and separated and of_script:
         script, *of_script = of_script
     if script is None:
         raise ConfigError("which script? raysafe submit jobs/dpo.py --config jobs/presets/dpo_tiny.yaml")
-    return Submission(script, of_script, address, working_dir, wait)
+    return Submission(script, of_script, wait=wait, **given)
 
 
 def _run(asked: Submission) -> int:
     from raysafe.runtime.jobs import follow, how_to_follow, job_client, stop, submit
 
     client = job_client(asked.address)
-    job = submit(client, asked.script, asked.arguments, working_dir=asked.working_dir)
+    job = submit(client, asked.script, asked.arguments, working_dir=asked.working_dir, python=asked.python)
     how = how_to_follow(client, job)
     print(f"job {job} submitted", file=sys.stderr)
     if not asked.wait:

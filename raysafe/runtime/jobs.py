@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import sys
@@ -24,8 +25,7 @@ EXCLUDES = [
     "/runs",
     "/.git",
     "**/__pycache__",
-    "**/.pytest_cache",
-    "**/.ruff_cache",
+    "**/.*_cache",
     "**/.hypothesis",
     "**/node_modules",
 ]
@@ -35,8 +35,12 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def job_client(address: str | None) -> JobSubmissionClient:
     """A client of the cluster's dashboard; raises ResourceError where it can't be reached or refuses the token."""
+    from ray.dashboard.modules.dashboard_sdk import SubmissionClient
     from ray.job_submission import JobSubmissionClient
 
+    # what it packs and leaves out, file by file, would bury the job's own log
+    for name in ("ray", JobSubmissionClient.__module__, SubmissionClient.__module__):
+        logging.getLogger(name).setLevel(logging.ERROR)
     target = address or os.environ.get("RAY_ADDRESS") or DEFAULT_ADDRESS
     with _told(target):
         _send_token(target)
@@ -61,11 +65,13 @@ def _send_token(target: str) -> None:
         _enable_token_auth()
 
 
-def submit(client: JobSubmissionClient, script: str, arguments: Sequence[str], *, working_dir: str) -> str:
-    """Upload the working folder and start the script there; returns the job's id."""
+def submit(
+    client: JobSubmissionClient, script: str, arguments: Sequence[str], *, working_dir: str, python: str = "python"
+) -> str:
+    """Upload the working folder and start the script there, by the cluster's own `python`; returns the job's id."""
     if not Path(working_dir, script).is_file():
         raise ConfigError(f"there is no script {script} in {Path(working_dir).absolute()}: give its path from there")
-    entrypoint = shlex.join(["python", script, *arguments])
+    entrypoint = shlex.join([python, script, *arguments])
     try:
         with _told(client.get_address()):
             return client.submit_job(

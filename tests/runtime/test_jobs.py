@@ -83,13 +83,28 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.ray
 def test_logs_are_followed_and_the_exit_code_comes_through(dashboard: str, tmp_path: Path) -> None:
-    (tmp_path / "job.py").write_text("import sys\nprint('hello from', sys.argv[1:])\nsys.exit(int(sys.argv[1]))\n")
+    (tmp_path / "job.py").write_text(
+        "import sys\nprint('hello from', sys.argv[1:])\nprint(sys.executable)\nsys.exit(int(sys.argv[1]))\n"
+    )
     # the token alone is enough: RAY_AUTH_MODE need not be set
     ended = submitted(
-        *("job.py", "--address", dashboard, "--working-dir", str(tmp_path), "--", "3", "--flag"), RAY_AUTH_MODE=None
+        *(
+            "job.py",
+            "--address",
+            dashboard,
+            "--working-dir",
+            str(tmp_path),
+            "--python",
+            sys.executable,
+            "--",
+            "3",
+            "--flag",
+        ),
+        RAY_AUTH_MODE=None,
     )
     assert ended.returncode == 3, ended.stderr
-    assert "hello from ['3', '--flag']" in ended.stdout
+    assert f"hello from ['3', '--flag']\n{sys.executable}\n" in ended.stdout
+    assert "INFO" not in ended.stderr and "WARNING" not in ended.stderr
 
 
 @pytest.mark.ray
@@ -185,12 +200,22 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pyt
     ],
 )
 def test_what_follows_the_script_or_two_dashes_belongs_to_the_script(line: str, arguments: list[str]) -> None:
-    assert read_arguments(line.split()) == Submission("job.py", arguments, None, ".", True)
+    assert read_arguments(line.split()) == Submission("job.py", arguments)
 
 
 def test_flags_of_submit_may_stand_on_either_side_of_the_script_before_two_dashes() -> None:
-    asked = Submission("job.py", ["--seed", "1"], "http://a", "w", False)
-    line = ["--address", "http://a", "job.py", "--working-dir=w", "--no-wait", "--", "--seed", "1"]
+    asked = Submission("job.py", ["--seed", "1"], "http://a", "w", "/v/python", wait=False)
+    line = [
+        "--address",
+        "http://a",
+        "job.py",
+        "--working-dir=w",
+        "--python=/v/python",
+        "--no-wait",
+        "--",
+        "--seed",
+        "1",
+    ]
     assert read_arguments(line) == asked
 
 
