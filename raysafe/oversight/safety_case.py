@@ -81,7 +81,7 @@ def load_case(store: Store, reference: str) -> SafetyCase:
     registry = Registry(store)
     version = registry.get(reference)
     query = select(DecisionRow).where(DecisionRow.version_id == version.id).order_by(DecisionRow.id)
-    with store.session() as session:
+    with store.reading() as session:
         history = tuple(_decision(row) for row in session.scalars(query))
     return SafetyCase(
         version=version,

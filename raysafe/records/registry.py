@@ -57,7 +57,7 @@ class Registry:
             raise ModelError(f"a model's name must be non-empty and have no ':' or '/', got '{name}'")
         facts = read_source(Path(source).expanduser())
         evidence = facts.pop("evidence")
-        with self.store.session() as session:
+        with self.store.session(alone=True) as session:
             versions = session.scalars(select(VersionRow).where(VersionRow.name == name)).all()
             known = next((v for v in versions if v.digest == facts["digest"]), None)
             if known is not None:
@@ -72,7 +72,7 @@ class Registry:
 
     def list(self) -> list[ModelVersion]:
         """All versions, by name and number."""
-        with self.store.session() as session:
+        with self.store.reading() as session:
             rows = session.scalars(select(VersionRow).order_by(VersionRow.name, VersionRow.version))
             return [_version(row) for row in rows]
 
@@ -83,7 +83,7 @@ class Registry:
         query = select(VersionRow).where(VersionRow.name == name).order_by(newest)
         if number.isdigit():
             query = query.where(VersionRow.version == int(number))
-        with self.store.session() as session:
+        with self.store.reading() as session:
             row = session.scalars(query).first() if not number or number.isdigit() else None
             if row is None and len(reference) >= SHORTEST_DIGEST and set(reference) <= set("0123456789abcdef"):
                 by_digest = select(VersionRow).where(VersionRow.digest.startswith(reference)).order_by(newest)
@@ -120,7 +120,7 @@ class Registry:
     def evidence(self, version: ModelVersion) -> list[Evidence]:
         """Evidence on a version in the order in which it came."""
         query = select(EvidenceRow).where(EvidenceRow.version_id == version.id).order_by(EvidenceRow.id)
-        with self.store.session() as session:
+        with self.store.reading() as session:
             return [Evidence.model_validate(row.body) for row in session.scalars(query)]
 
     def lineage(self, version: ModelVersion) -> list[ModelVersion]:
@@ -185,6 +185,4 @@ def _add_evidence(session: Session, version_id: int, evidence: Sequence[Evidence
 
 
 def _version(row: VersionRow) -> ModelVersion:
-    values = {name: getattr(row, name) for name in ModelVersion.model_fields}
-    # SQLite keeps no time zone; what is written is UTC
-    return ModelVersion.parse(values | {"created": row.created.replace(tzinfo=UTC)})
+    return ModelVersion.parse({name: getattr(row, name) for name in ModelVersion.model_fields})

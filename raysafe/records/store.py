@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -17,8 +17,12 @@ from sqlalchemy.orm import Session
 from raysafe.errors import StorageError
 
 LOCK_TIMEOUT_S = 30
-_MIGRATION_LOCK = 7_213_004
-"""Any number, the same for everyone: PostgreSQL's advisory lock around migrations."""
+CONNECT_TIMEOUT_S = 10
+MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 7_213_004
+"""Any number, the same for everyone: PostgreSQL's advisory lock of those who must be alone."""
+_READS = "raysafe_reads"
+_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
 
 
 def default_url() -> str:
@@ -31,19 +35,29 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Raises StorageError for a URL that can't be used; messages never hold its password."""
-        self.engine = _engine(url)
-        self.url = self.engine.url.render_as_string(hide_password=True)
-        try:
-            with self.engine.connect() as connection:
-                _migrate(connection)
-        except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise StorageError(f"can't use the store {self.url}: {reason}; set RAYSAFE_STORE to another") from None
+        parsed = _parse(url)
+        # a driver takes a password in the query too
+        self.url = parsed.set(query={}).render_as_string(hide_password=True)
+        self.engine = _engine(parsed)
+        self._reader = self.engine.execution_options(**{_READS: True})
+        with _told(self.url):
+            _migrate(self.engine, self.url)
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """A transaction: committed at the end, rolled back on an error."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+    def session(self, *, alone: bool = False) -> Iterator[Session]:
+        """A transaction that writes: committed at the end, rolled back on an error; raises StorageError.
+
+        alone: none other of this kind runs meanwhile, as SQLite's writers are in any case.
+        """
+        with _told(self.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            if alone and self.engine.dialect.name == "postgresql":
+                session.execute(_TAKE_LOCK)
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that only reads, and waits for no writer; raises StorageError."""
+        with _told(self.url), Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:
@@ -63,49 +77,108 @@ def open_store(url: str | None = None) -> Store:
     return Store(url or default_url())
 
 
-def _engine(url: str) -> Engine:
+def _parse(url: str) -> URL:
+    """The URL with its driver named and SQLite's path absolute; raises StorageError."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # what can't be read may be the password: nothing of it is repeated
         raise StorageError(
             "the store's URL can't be read: give sqlite:///folder/raysafe.db or postgresql+psycopg://user@host/name"
         ) from None
-    if parsed.get_backend_name() == "sqlite":
+    kind, _, driver = parsed.drivername.partition("+")
+    if kind not in _DRIVERS:
+        raise StorageError(f"a store is SQLite or PostgreSQL, got '{kind}'")
+    if driver not in ("", _DRIVERS[kind]):
+        raise StorageError(f"a {kind} store uses the driver {_DRIVERS[kind]}, got '{driver}': give {kind}://…")
+    if kind == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    database = parsed.database or ""
+    if database in ("", ":memory:") or database.startswith("file:"):
+        raise StorageError(
+            "a store is a file, for approvals must outlive the process: give sqlite:///folder/raysafe.db"
+        )
+    return parsed.set(database=str(Path(database).absolute()))
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        folder = Path(url.database or "").parent
         try:
-            Path(parsed.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"can't make the folder of the store {url}: {error.strerror}") from None
-        engine = create_engine(parsed, connect_args={"timeout": LOCK_TIMEOUT_S})
+            raise StorageError(f"can't make the folder of the store {folder}: {error.strerror}") from None
+        engine = create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_S})
         event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        event.listen(engine, "begin", _begin_sqlite)
         return engine
-    if parsed.get_backend_name() != "postgresql":
-        raise StorageError(f"a store is SQLite or PostgreSQL, got '{parsed.get_backend_name()}'")
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    wait = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
     try:
-        return create_engine(parsed, pool_pre_ping=True)
+        engine = create_engine(url, pool_pre_ping=True, connect_args=wait)
     except ModuleNotFoundError:
         raise StorageError("a PostgreSQL store needs its driver: pip install 'raysafe[postgres]'") from None
+    event.listen(engine, "begin", _begin_postgresql)
+    return engine
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:
-    # transactions are begun by hand, as writers from the start: a reader that turns writer can't wait for the lock
+    # transactions are begun by hand
     connection.isolation_level = None
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _migrate(connection: Connection) -> None:
+def _begin_sqlite(connection: Connection) -> None:
+    # a writer is one from the start: a reader that turns writer can't wait for the lock
+    reads = connection.get_execution_options().get(_READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
+
+
+_TAKE_LOCK = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+def _migrate(engine: Engine, url: str) -> None:
     """Bring the schema up to date; one process at a time does it, the others wait and find it done."""
+    known = sorted(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    with engine.connect().execution_options(**{_READS: True}) as connection, connection.begin():
+        if _schema(connection) == known[-1]:
+            return
     # imported here: opening an up-to-date store stays fast
     from alembic import command
     from alembic.config import Config as AlembicConfig
 
-    with connection.begin():
+    with engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            connection.execute(_TAKE_LOCK)
+        found = _schema(connection)
+        if found is not None and found not in known:
+            raise StorageError(
+                f"the store {url} was written by a newer RaySafe (schema {found}, this one knows up to {known[-1]}): "
+                "upgrade, or set RAYSAFE_STORE to another"
+            )
         config = AlembicConfig()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        # the option's own escape
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _schema(connection: Connection) -> str | None:
+    """The schema's revision; None in an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """A database's error as one sentence, without the statement and its values."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StorageError(f"can't use the store {url}: {reason}; mend it, or set RAYSAFE_STORE to another") from None

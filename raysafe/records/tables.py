@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, String, Text, TypeDecorator, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
     """Common metadata."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC: SQLite keeps no time zone, and PostgreSQL answers in the server's."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class VersionRow(Base):
@@ -28,7 +43,7 @@ class VersionRow(Base):
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     inputs: Mapped[list[dict[str, str]]] = mapped_column(JSON)
     parent: Mapped[str | None] = mapped_column(String(64))
-    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class EvidenceRow(Base):
@@ -39,7 +54,7 @@ class EvidenceRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), index=True)
     body: Mapped[dict[str, Any]] = mapped_column(JSON)
-    added: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    added: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class DecisionRow(Base):
@@ -56,4 +71,4 @@ class DecisionRow(Base):
     capabilities: Mapped[dict[str, Any]] = mapped_column(JSON)
     evidence_digest: Mapped[str] = mapped_column(String(64))
     audit_hash: Mapped[str] = mapped_column(String(64))
-    time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    time: Mapped[datetime] = mapped_column(UtcDateTime)
