@@ -18,7 +18,7 @@ from raysafe.alignment.logprobs import sequence_logprobs
 from raysafe.alignment.losses import DPOKind, check_dpo_options, dpo_loss
 from raysafe.alignment.pairs import pairs_batch
 from raysafe.alignment.prepare import prepare
-from raysafe.alignment.reference import with_reference_logprobs
+from raysafe.alignment.reference import with_logprobs
 from raysafe.models.packing import TokenBatch
 from raysafe.runtime.fit import fit
 from raysafe.runtime.run import Run
@@ -45,7 +45,16 @@ class DPOJob(PolicyJob):
         parts = prepare(self, run, "preferences")
         reference = self.reference or self.model
         train, validation = (
-            with_reference_logprobs(self, reference, parts[part], f"reference log-probabilities, {part}")
+            with_logprobs(
+                reference,
+                parts[part],
+                layout=self.layout,
+                micro_tokens=self.training.micro_tokens,
+                precision=self.training.precision,
+                needs=self.training.needs,
+                address=self.address,
+                description=f"reference log-probabilities, {part}",
+            )
             for part in ("train", "validation")
         )
         learner = DPOLearner(self)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from raysafe.alignment.job import AlignmentJob, load_packable
+from raysafe.alignment.job import load_packable
 from raysafe.alignment.logprobs import sequence_logprobs
 from raysafe.alignment.pairs import pairs_batch
 from raysafe.data.cache import TableCache, cache_key
@@ -23,7 +23,7 @@ from raysafe.runtime.parallel import autocast, compute_dtype
 from raysafe.runtime.pool import TableFunction, parallel_map
 
 
-def compute_logprobs(
+def with_logprobs(
     model: str,
     table: pa.Table,
     *,
@@ -34,35 +34,34 @@ def compute_logprobs(
     address: str | None = None,
     description: str = "log-probabilities",
 ) -> pa.Table:
-    """Tokenised pairs with `logp_chosen` and `logp_rejected` (float64), summed over each answer's tokens."""
+    """Tokenised pairs with `logp_chosen` and `logp_rejected` (float64), summed over each answer's tokens.
+
+    What was computed before, by these weights for these rows, comes from the cache; the rest goes there as it is done.
+    """
     needs = needs or Needs()
-    make = partial(_logprobs, model, layout, micro_tokens, precision, gpu=needs.gpus > 0)
-    columns = parallel_map(make, table, needs=needs, description=description, address=address)
+    if not table.num_rows:
+        columns = pa.table({name: pa.array([], pa.float64()) for name in ("logp_chosen", "logp_rejected")})
+    else:
+        make = partial(_logprobs, model, layout, micro_tokens, precision, gpu=needs.gpus > 0)
+        # packed or padded, the figures differ in rounding: the key tells them apart, so that runs repeat exactly
+        keeper = _Keeper(model_digest(model), layout.to_yaml(), precision)
+        columns = parallel_map(make, table, needs=needs, description=description, address=address, keeper=keeper)
     for name in columns.column_names:
         table = table.append_column(name, columns[name])
     return table
 
 
-def with_reference_logprobs(job: AlignmentJob, reference: str, table: pa.Table, description: str) -> pa.Table:
-    """The rows with the reference policy's log-probabilities, from the cache where they have been computed before."""
-    if not table.num_rows:
-        empty = pa.array([], pa.float64())
-        return table.append_column("logp_chosen", empty).append_column("logp_rejected", empty)
-    # packed or padded, the figures differ in rounding: the key tells them apart, so that runs repeat exactly
-    key = cache_key(table, model_digest(reference), job.layout.to_yaml(), job.training.precision)
-    return TableCache().get(
-        key,
-        lambda: compute_logprobs(
-            reference,
-            table,
-            layout=job.layout,
-            micro_tokens=job.training.micro_tokens,
-            precision=job.training.precision,
-            needs=job.training.needs,
-            address=job.address,
-            description=description,
-        ),
-    )
+class _Keeper:
+    """The cache of one policy's log-probabilities."""
+
+    def __init__(self, *key: str) -> None:
+        self._key, self._cache = key, TableCache()
+
+    def find(self, chunk: pa.Table) -> pa.Table | None:
+        return self._cache.find(cache_key(chunk, *self._key))
+
+    def keep(self, chunk: pa.Table, result: pa.Table) -> None:
+        self._cache.keep(cache_key(chunk, *self._key), result)
 
 
 def _logprobs(model: str, layout: Layout, micro_tokens: int, precision: Precision, *, gpu: bool) -> TableFunction:

@@ -43,16 +43,18 @@ class TableCache:
 
         A file that isn't whole, as a power cut may leave one, is made again.
         """
-        path = self.folder / f"{key}.arrow"
-        kept = self._open(path)
+        kept = self.find(key)
         if kept is None:
-            self._keep(path, make())
-            kept = self._open(path)
+            self.keep(key, make())
+            kept = self.find(key)
         if kept is None:
+            path = self.folder / f"{key}.arrow"
             raise StorageError(f"what was written to {path} can't be read back: set RAYSAFE_CACHE to another disk")
         return kept
 
-    def _open(self, path: Path) -> pa.Table | None:
+    def find(self, key: str) -> pa.Table | None:
+        """The whole table kept under `key`, if there is one."""
+        path = self.folder / f"{key}.arrow"
         try:
             with pa.memory_map(str(path)) as source:
                 return pa.ipc.open_file(source).read_all()
@@ -61,7 +63,9 @@ class TableCache:
         except OSError as error:
             raise self._unusable(error) from None
 
-    def _keep(self, path: Path, table: pa.Table) -> None:
+    def keep(self, key: str, table: pa.Table) -> None:
+        """Write a table whole, or not at all; raises StorageError."""
+        path = self.folder / f"{key}.arrow"
         temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

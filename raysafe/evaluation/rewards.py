@@ -52,7 +52,7 @@ def implicit_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[pa.Table, np.nd
     Also the pairs that were scored: those that exceed the context are missing where job.too_long says so.
     """
     from raysafe.alignment.prepare import with_cost
-    from raysafe.alignment.reference import compute_logprobs
+    from raysafe.alignment.reference import with_logprobs
     from raysafe.data.tokenise import tokenise
     from raysafe.models.chat import ChatFormat
     from raysafe.models.language import context_length, load_tokenizer
@@ -68,7 +68,7 @@ def implicit_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[pa.Table, np.nd
     rows = with_cost(rows, share_prompt=job.layout.share_prompt)
     logps_2B2 = []
     for model, name in ((job.model, "model"), (job.reference, "reference")):
-        scored = compute_logprobs(
+        scored = with_logprobs(
             model,
             rows,
             layout=job.layout,

@@ -86,14 +86,18 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
         preflight(address, needs)
     address = address or os.environ.get("RAY_ADDRESS") or None
     if not ray.is_initialized():
+        from rich.console import Console
+
         try:
-            ray.init(
-                address=address,
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
+            # some ten seconds: a terminal says what is waited for
+            with Console(stderr=True).status(f"joining Ray at {address}" if address else "starting Ray"):
+                ray.init(
+                    address=address,
+                    include_dashboard=None if address else False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                )
         except ConnectionError as error:
             raise ResourceError(f"can't join a Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
         if needs is not None:
