@@ -3,15 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/.installed
+# real data and models that the slower tests use where they are; RAYSAFE_TEST_DATA names another folder
+export RAYSAFE_TEST_DATA ?= $(abspath ../shared/data)
 QUICK := not ray and not serve and not browser and not slow
 
-.PHONY: help setup quickstart test quick verify bench lint types layers check clean constraints
+.PHONY: help setup quickstart test quick verify bench bench-setup test-data lint types layers check clean constraints
 
 help:
 	@echo "make quickstart   set up, then run the whole line on a small embedded model"
 	@echo "make test         set up, then run every test that needs no special server"
 	@echo "make quick        the tests that start nothing: under a minute"
-	@echo "make verify       the slower tests; rewrites the figures that the README shows"
+	@echo "make verify       the slower tests; rewrites the figures that the README shows (ARGS='-k quickstart' for one)"
 	@echo "make bench        timings against plain PyTorch, TRL and an empty pipeline"
 	@echo "make check        lint, types, import layers"
 	@echo "make constraints  compile constraints.txt anew"
@@ -33,8 +37,27 @@ test: setup
 quick: setup
 	$(BIN)/python -m pytest -m "$(QUICK)"
 
-verify: setup
-	$(BIN)/python -m pytest -m slow
+verify: setup bench-setup test-data
+	RAYSAFE_VERIFY=1 $(BIN)/python -m pytest -m slow -s $(ARGS)
+
+$(BENCH_STAMP): pyproject.toml constraints.txt tests/bench/requirements.txt
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . -r tests/bench/requirements.txt
+	@touch $(BENCH_STAMP)
+
+bench-setup: $(BENCH_STAMP)
+
+bench: setup bench-setup
+	$(BIN)/python -m tests.bench.dpo plain
+	$(BENCH)/bin/python -m tests.bench.dpo trl --data $(RAYSAFE_TEST_DATA)/hh-rlhf/harmless-base-test.jsonl.gz
+	$(BENCH)/bin/python -m tests.bench.trl_losses
+	$(BIN)/python -m tests.bench.serve
+
+test-data: bench-setup
+	for name in smollm2 movie_ratings; do \
+		script=$(RAYSAFE_TEST_DATA)/fetch_$$name.py; \
+		if test -f $$script; then $(BENCH)/bin/python $$script || exit 1; fi; \
+	done
 
 lint: setup
 	$(BIN)/ruff check .
@@ -50,7 +73,7 @@ check: lint types layers
 
 constraints: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
-		--extra lora --extra dev pyproject.toml -o constraints.txt
+		--extra dev pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-bench .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis

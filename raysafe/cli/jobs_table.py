@@ -8,6 +8,7 @@ from raysafe.config import Job
 from raysafe.errors import ConfigError
 
 JOBS = {
+    "scratch": "raysafe.alignment.scratch:ScratchJob",
     "sft": "raysafe.alignment.sft:SFTJob",
     "reward-model": "raysafe.alignment.reward_model:RewardModelJob",
     "dpo": "raysafe.alignment.dpo:DPOJob",

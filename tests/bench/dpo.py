@@ -1,7 +1,7 @@
 """DPO's speed: fit() against a plain PyTorch loop, and against TRL's DPOTrainer on real pairs. Prints ratios.
 
-    .venv/bin/python tests/bench/dpo.py plain
-    .venv-bench/bin/python tests/bench/dpo.py trl    (an environment with trl 1.16 and RaySafe's dependencies)
+    .venv/bin/python -m tests.bench.dpo plain
+    .venv-bench/bin/python -m tests.bench.dpo trl    (`make bench` sets up this environment, with TRL 1.16)
 
 Both sides run in this process tree, one after the other, with the same weights, rows, order and thread count; start-up
 is counted on neither side. Quiet machine only.
@@ -9,6 +9,7 @@ is counted on neither side. Quiet machine only.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -173,7 +174,10 @@ def run_trl(model: str, rows: pa.Table, threads: int, steps: int, folder: str) -
     return {"losses": losses, "pairs_per_s": BATCH / float(np.mean(seconds[WARM_UP:]))}
 
 
-def plain(*, steps: int = 20, threads: int = 2) -> None:
+Json = Annotated[Path | None, tyro.conf.arg(name="json", help="Write the figures to this file.")]
+
+
+def plain(*, steps: int = 20, threads: int = 2, json_file: Json = None) -> None:
     """fit() against the plain loop on equal-length random pairs: at least 0.95 of its pairs per second."""
     with tempfile.TemporaryDirectory() as folder:
         model = f"{folder}/model"
@@ -184,14 +188,24 @@ def plain(*, steps: int = 20, threads: int = 2) -> None:
         own = run_raysafe(model, rows, settings(threads, steps, 8192), folder, Layout())
         again = run_plain(model, rows, threads, steps)
     best = max(other["pairs_per_s"], again["pairs_per_s"])
-    print(f"largest difference of the loss over {steps} steps: {difference(own, other):.1e}")
-    print(
-        f"plain loop {best:.2f} pairs/s, fit() {own['pairs_per_s']:.2f} pairs/s, ratio {own['pairs_per_s'] / best:.3f}"
+    report(
+        {
+            "steps": steps,
+            "loss_difference": difference(own, other),
+            "plain_pairs_per_s": best,
+            "own_pairs_per_s": own["pairs_per_s"],
+            "ratio": own["pairs_per_s"] / best,
+        },
+        json_file,
     )
 
 
 def trl(
-    *, data: Annotated[Path, tyro.conf.arg(help="hh-rlhf pairs")] = HH_RLHF, steps: int = 12, threads: int = 2
+    *,
+    data: Annotated[Path, tyro.conf.arg(help="hh-rlhf pairs")] = HH_RLHF,
+    steps: int = 12,
+    threads: int = 2,
+    json_file: Json = None,
 ) -> None:
     """fit() against TRL's DPOTrainer on real pairs: a 4-layer, 256-wide Llama, batch 16, float32."""
     found = read(str(data), "preferences", skip_bad_rows=True)
@@ -205,10 +219,26 @@ def trl(
         own = run_raysafe(model, rows, settings(threads, steps, 8192), folder, Layout())
         other = run_trl(model, rows, threads, steps, folder)
     whole = 1 / (1 / own["pairs_per_s"] + own["reference_s_per_pair"])
-    print(f"largest difference of the loss over {steps} steps: {difference(own, other):.1e}")
-    print(f"TRL {other['pairs_per_s']:.2f} pairs/s; fit() {own['pairs_per_s']:.2f} pairs/s")
-    print(f"ratio of the training loops {own['pairs_per_s'] / other['pairs_per_s']:.2f}")
-    print(f"ratio with RaySafe's one reference pass counted {whole / other['pairs_per_s']:.2f}")
+    report(
+        {
+            "steps": steps,
+            "loss_difference": difference(own, other),
+            "trl_pairs_per_s": other["pairs_per_s"],
+            "own_pairs_per_s": own["pairs_per_s"],
+            "own_pairs_per_s_with_reference_pass": whole,
+            "ratio_of_loops": own["pairs_per_s"] / other["pairs_per_s"],
+            "ratio": whole / other["pairs_per_s"],
+        },
+        json_file,
+    )
+
+
+def report(figures: dict[str, float], json_file: Path | None) -> None:
+    for name, value in figures.items():
+        print(f"{name:38} {value:.4g}")
+    print(f"{'load average of the last minute':38} {os.getloadavg()[0]:.1f}")
+    if json_file:
+        json_file.write_text(json.dumps(figures))
 
 
 def difference(own: dict[str, Any], other: dict[str, Any]) -> float:

@@ -1,0 +1,15 @@
+"""Real data and models that the project doesn't carry: where they are looked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.verify.readme import ROOT
+
+SHARED = Path(os.environ.get("RAYSAFE_TEST_DATA", ROOT.parent / "shared" / "data"))
+CACHE = Path("~/.cache/raysafe-test").expanduser()
+
+HH_RLHF = SHARED / "hh-rlhf" / "harmless-base-test.jsonl.gz"
+SMOLLM2 = Path(os.environ.get("RAYSAFE_SMOLLM2", CACHE / "SmolLM2-135M-Instruct"))
+RATED = Path(os.environ.get("RAYSAFE_RATED_SENTENCES", CACHE / "rated-sentences"))
