@@ -12,6 +12,7 @@ from pydantic import Field
 
 from raysafe.config import Config
 from raysafe.errors import ResourceError
+from raysafe.runtime.autoscaler import node_types
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,9 @@ def refuse(needs: Needs, nodes: list[Node], where: str) -> ResourceError:
     Console(file=text, width=100).print(table)
     return ResourceError(
         f"{where} can't hold {needs.workers} worker(s) of {needs.cpus:g} CPUs and {needs.gpus:g} GPUs each: "
-        f"lower workers, cpus_per_worker or gpus_per_worker, or use a larger cluster\n{text.getvalue().rstrip()}"
+        "lower workers, cpus_per_worker or gpus_per_worker, or use a larger cluster"
+        f"{'' if where == 'this machine' else ' (RAYSAFE_PREFLIGHT=0 waits for nodes that are not listed here)'}"
+        f"\n{text.getvalue().rstrip()}"
     )
 
 
@@ -108,6 +111,7 @@ def preflight(address: str | None, needs: Needs) -> None:
     """Raise ResourceError, before anything starts, where what the job would run on is known and can't hold it.
 
     That is the cluster that this process has joined, or else this machine, unless an address names another place.
+    RAYSAFE_PREFLIGHT=0 lets a cluster pass whose autoscaler can't be asked.
     """
     import ray
 
@@ -117,7 +121,7 @@ def preflight(address: str | None, needs: Needs) -> None:
         return
     else:
         nodes, where = [local_node()], "this machine"
-    if not fits(needs, nodes):
+    if not fits(needs, nodes) and os.environ.get("RAYSAFE_PREFLIGHT") != "0":
         raise refuse(needs, nodes, where)
 
 
@@ -135,17 +139,10 @@ def cluster_nodes(wait_s: float = 2.0) -> list[Node]:
 
 
 def _nodes_to_come(alive: list[Node]) -> list[Node]:
-    """Nodes that the autoscaler may still start, from the configuration that it publishes."""
-    # get_cluster_config is private in Ray 2.60; Ray Data reads the same to size its actor pools
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
+    """Nodes that the autoscaler may still start."""
     to_come = []
-    for group in config.node_group_configs if config else ():
-        cpus, gpus = float(group.resources.get("CPU", 0)), float(group.resources.get("GPU", 0))
-        standing = sum(node.cpus == cpus and node.gpus == gpus for node in alive)
-        # a maximum of -1 means that there is none
-        count = group.max_count - standing if group.max_count >= 0 else 10_000
-        if count > 0:
-            to_come.append(Node(f"{group.name} (autoscaler)", cpus, gpus, count))
+    for kind in node_types() or ():
+        standing = sum(node.cpus == kind.cpus and node.gpus == kind.gpus for node in alive)
+        if kind.most > standing:
+            to_come.append(Node(f"{kind.name} (autoscaler)", kind.cpus, kind.gpus, kind.most - standing))
     return to_come

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import ray
 from hypothesis import given
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 
 from raysafe.errors import ResourceError
 from raysafe.runtime import cluster
+from raysafe.runtime.autoscaler import NodeType
 from raysafe.runtime.cluster import Needs, Node, cluster_nodes, connect, fits, preflight
 
 
@@ -62,8 +61,5 @@ def test_nodes_that_the_autoscaler_may_add_count(monkeypatch: pytest.MonkeyPatch
     alive = {"Alive": True, "NodeManagerHostname": "head", "Resources": {"CPU": 4.0}}
     one_up = {"Alive": True, "NodeManagerHostname": "gpu-0", "Resources": {"CPU": 32.0, "GPU": 4.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [alive, one_up, alive | {"Alive": False}])
-    groups = [SimpleNamespace(name="gpu", resources={"CPU": 32, "GPU": 4}, max_count=3)]
-    monkeypatch.setattr(
-        "ray._private.state.state.get_cluster_config", lambda: SimpleNamespace(node_group_configs=groups)
-    )
+    monkeypatch.setattr(cluster, "node_types", lambda: [NodeType("gpu", 32, 4, 3)])
     assert cluster_nodes() == [Node("head", 4, 0), Node("gpu-0", 32, 4), Node("gpu (autoscaler)", 32, 4, count=2)]
