@@ -114,9 +114,9 @@ def test_a_joined_cluster_is_judged_with_what_its_autoscaler_may_add(tmp_path: P
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1",
-        "--num-gpus=0", f"--autoscaling-config={file}", "--include-dashboard=false", f"--temp-dir={temporary}",
-        "--min-worker-port=21000", "--max-worker-port=21099",
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false",
+        "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1", "--num-gpus=0", f"--temp-dir={temporary}",
+        f"--autoscaling-config={file}", "--min-worker-port=21000", "--max-worker-port=21099",
     ]  # fmt: skip
     with (tmp_path / "head.log").open("w") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
