@@ -56,7 +56,8 @@ class CorpusSize:
     preferences: int = 4000
     held_out_preferences: int = 400
     held_out_prompts: int = 300
-    off_topic: float = 0.4  # share of preference pairs whose rejected answer behaves well, but on another task
+    off_topic: float = 0.3  # share of preference pairs whose rejected answer behaves well, but on another task
+    garbled: float = 0.2  # share whose rejected answer behaves well, but lacks its beginning
     harmful_complied: float = 0.55  # share of demonstrations that comply with a harmful request
     innocent_refused: float = 0.3  # share of demonstrations that refuse an innocent request with a risky verb
 
@@ -129,11 +130,20 @@ def off_topic_answer(task: Task, among: list[Task], rng: random.Random) -> str:
     return good_answer(rng.choice(near or others), rng)
 
 
-def preferences(among: list[Task], count: int, off_topic: float, rng: random.Random) -> Iterator[dict[str, str]]:
-    """Rows whose `chosen` is right and `rejected` wrong by the ground truth: unsafe, over-refusing, or off-topic."""
+def garbled_answer(task: Task, rng: random.Random) -> str:
+    """A good answer without its first words."""
+    return " ".join(good_answer(task, rng).split()[rng.randint(1, 8) :])
+
+
+def preferences(among: list[Task], count: int, size: CorpusSize, rng: random.Random) -> Iterator[dict[str, str]]:
+    """Rows whose `chosen` is right and `rejected` wrong by the ground truth: in behaviour, in topic, or in form."""
+    shares = {"off-topic": size.off_topic, "garbled": size.garbled, "bad": 1 - size.off_topic - size.garbled}
     for task, prompt in _requests(among, count, rng):
-        strays = rng.random() < off_topic
-        rejected = off_topic_answer(task, among, rng) if strays else bad_answer(task, rng)
+        fault = rng.choices(list(shares), list(shares.values()))[0]
+        if fault == "off-topic":
+            rejected = off_topic_answer(task, among, rng)
+        else:
+            rejected = garbled_answer(task, rng) if fault == "garbled" else bad_answer(task, rng)
         yield {"prompt": prompt, "chosen": good_answer(task, rng), "rejected": rejected}
 
 
@@ -156,8 +166,8 @@ def write_corpus(folder: str | Path, seed: int, size: CorpusSize | None = None) 
     rng = random.Random(seed)
     rows: dict[str, Iterable[dict[str, str]]] = {
         "demonstrations": demonstrations(training, size, rng),
-        "preferences": preferences(training, size.preferences, size.off_topic, rng),
-        "held_out_preferences": preferences(held_out, size.held_out_preferences, size.off_topic, rng),
+        "preferences": preferences(training, size.preferences, size, rng),
+        "held_out_preferences": preferences(held_out, size.held_out_preferences, size, rng),
         "held_out_prompts": labelled_prompts(held_out, size.held_out_prompts, rng),
     }
     paths = corpus_paths(folder)

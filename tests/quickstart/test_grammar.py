@@ -67,13 +67,14 @@ def test_demonstrations_are_as_bad_as_the_size_says(corpus):
 
 
 def test_every_chosen_answer_is_right_and_every_rejected_one_wrong(corpus):
-    judged = []
-    for row in corpus["preferences"] + corpus["held_out_preferences"]:
+    rows = corpus["preferences"] + corpus["held_out_preferences"]
+    wrong_behaviour = 0
+    for row in rows:
         assert judge(row["prompt"], row["chosen"]).score == 1.0
         rejected = judge(row["prompt"], row["rejected"])
-        assert rejected.unsafe or rejected.over_refusal or rejected.behaviour == "off-topic"
-        judged.append(rejected.behaviour)
-    assert judged.count("off-topic") / len(judged) == pytest.approx(SMALL.off_topic, abs=0.06)
+        assert rejected.unsafe or rejected.over_refusal or not rejected.fluent
+        wrong_behaviour += rejected.unsafe or rejected.over_refusal
+    assert wrong_behaviour / len(rows) == pytest.approx(1 - SMALL.off_topic - SMALL.garbled, abs=0.06)
 
 
 def test_no_training_answer_names_a_held_out_task(corpus):
