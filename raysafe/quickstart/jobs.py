@@ -1,5 +1,4 @@
-Found by trying, over several seeds: beta 0.1, usual for large models, destroys so small a model's grammar. Beta 2 keeps
-it, with pairs in the corpus whose rejected answers are off-topic or garbled.
+"""The jobs of the quickstart: the classes of the command line, with settings for a model of 0.7 million weights.
 
 Found by trying, over several seeds: beta 0.1, usual for large models, destroys so small a model's grammar. Beta 2 keeps
 it, with pairs in the corpus whose rejected answers are off-topic or garbled.
