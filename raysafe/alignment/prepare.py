@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 
 from raysafe.alignment.job import AlignmentJob, Parts, record_inputs
 from raysafe.data.readers import Dataset, read
-from raysafe.data.schema import Kind
+from raysafe.data.schema import Kind, to_json_lines
 from raysafe.data.split import split_by_prompt
 from raysafe.data.tokenise import tokenise
 from raysafe.errors import DataError
@@ -37,8 +36,7 @@ def encode_parts(job: AlignmentJob, run: Run, dataset: Dataset, tables: dict[str
     if job.train_limit:
         tables = tables | {"train": tables["train"].slice(0, job.train_limit)}
     if tables["test"].num_rows:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in tables["test"].to_pylist())
-        run.folder.write(HELD_OUT, "".join(lines))
+        run.folder.write(HELD_OUT, to_json_lines(tables["test"].to_pylist()))
     for name, table in tables.items():
         encoded = tokenise(table, kind, chat, longest=job.longest, too_long=job.too_long)
         parts[name] = with_cost(encoded, share_prompt=job.layout.share_prompt)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from raysafe.data.conversation import MESSAGES, BadValue, Messages, parse_answer, parse_prompt, parse_whole
+from raysafe.data.conversation import (
+    MESSAGES,
+    BadValue,
+    Messages,
+    is_turns,
+    parse_answer,
+    parse_prompt,
+    parse_whole,
+)
 
 Kind = Literal["preferences", "demonstrations", "prompts", "ratings"]
 Row = dict[str, Any]
@@ -26,7 +35,7 @@ class Schema:
 def preference(raw: Mapping[str, Any]) -> Row:
     """prompt + chosen + rejected, or two whole conversations that part at the last answer."""
     chosen, rejected = _field(raw, "chosen"), _field(raw, "rejected")
-    if raw.get("prompt") == [] and isinstance(chosen, str) and isinstance(rejected, str):
+    if raw.get("prompt") == []:
         # texts that answer nothing: pairs made of rated texts
         prompt: Messages = []
         answers = [parse_answer(v, prompt, name) for v, name in ((chosen, "chosen"), (rejected, "rejected"))]
@@ -92,6 +101,19 @@ SCHEMAS: dict[Kind, Schema] = {
     "prompts": Schema(pa.schema({"prompt": MESSAGES, "label": pa.string(), "row": pa.int64()}), prompt),
     "ratings": Schema(pa.schema({"text": pa.string(), "rating": pa.float64(), "row": pa.int64()}), rating),
 }
+
+
+def to_json_lines(rows: Sequence[Row]) -> str:
+    """Rows of any kind as JSON Lines that are read as the same rows again."""
+    return "".join(json.dumps(_raw(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def _raw(row: Row) -> Row:
+    """An answer that looks like a conversation ("Human: …") is written as a message, which it can't be mistaken in."""
+    answers = {name: row[name] for name in ("chosen", "rejected", "completion") if name in row}
+    return row | {
+        name: [{"role": "assistant", "content": text}] if is_turns(text) else text for name, text in answers.items()
+    }
 
 
 def _field(raw: Mapping[str, Any], name: str) -> Any:
