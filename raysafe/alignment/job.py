@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from raysafe.config import Job
@@ -28,6 +28,8 @@ from raysafe.runtime.cluster import preflight
 from raysafe.runtime.learner import FitConfig, Learner
 from raysafe.runtime.report import write_report
 from raysafe.runtime.run import Run
+from raysafe.runtime.track import tracked
+from raysafe.runtime.trackers import TrackerName, check_trackers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,14 +64,31 @@ class AlignmentJob(Job):
     too_long: TooLong = Field(
         default="error", description="What to do with longer rows: error, drop, or truncate-prompt."
     )
+    track: tuple[TrackerName, ...] = Field(
+        default=(), description="Send figures, settings and status there too: pip install 'raysafe[track]'."
+    )
+    track_project: str | None = Field(
+        default=None,
+        min_length=1,
+        description="W&B project or MLflow experiment; WANDB_PROJECT, MLFLOW_EXPERIMENT_NAME or raysafe by default.",
+    )
     layout: Layout = Layout()
     training: FitConfig = FitConfig()
 
+    @model_validator(mode="after")
+    def _trackable(self) -> Self:
+        if len(set(self.track)) < len(self.track):
+            raise ValueError(f"track names a tracker twice, got {', '.join(self.track)}: name each once")
+        if self.track_project is not None and not self.track:
+            raise ValueError("track_project does nothing without a tracker: add track, or leave track_project out")
+        return self
+
     def run(self, resume: Run | None = None) -> Run:
         """Train; leaves model/ and report.html in the run."""
+        check_trackers(self.track)
         preflight(self.address, self.training.needs)
         run = resume or Run.create(self)
-        with run.active():
+        with tracked(run, self.track, self.track_project), run.active():
             self.work(run)
             write_report(run)
         return run

@@ -18,7 +18,7 @@ Storage = Annotated[str, tyro.conf.arg(help="Folder or URI that holds the runs."
 AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 _SHOWN = ("loss", "accuracy", "validation/loss", "validation/accuracy")
 _NOT_COMPARED = ("step", "epoch", "learning_rate", "gradient_norm", "rows_per_s", "tokens_per_s", "member")
-_OF_THE_RUN_ALONE = ("seed", "name", "storage", "address")
+_OF_THE_RUN_ALONE = ("seed", "name", "storage", "address", "track", "track_project")
 
 
 def main(argv: list[str]) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,9 @@ class Run:
         self.folder = folder
         self._metrics: list[dict[str, Any]] = []
         self._events: list[dict[str, Any]] = []
+        self._event_lock = threading.Lock()
+        self.watchers: list[Callable[[int, dict[str, float]], None]] = []
+        """Told of every row that is logged, at once."""
         self._unwritten = 0
         self._flushed_at = time.monotonic()
         self.flushed_step = 0
@@ -105,8 +109,10 @@ class Run:
 
     def event(self, event: str, **fields: Any) -> None:
         """Append to events.jsonl, at once. Some events set the status: running, finished, failed, interrupted."""
-        self._events.append({"time": datetime.now(UTC).isoformat(), "event": event, **fields})
-        self.folder.write("events.jsonl", "".join(json.dumps(e, default=str) + "\n" for e in self._events))
+        # trackers' threads write events too
+        with self._event_lock:
+            self._events.append({"time": datetime.now(UTC).isoformat(), "event": event, **fields})
+            self.folder.write("events.jsonl", "".join(json.dumps(e, default=str) + "\n" for e in self._events))
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """One row of metrics, written every few seconds and at `flush`. A repeated step replaces its row."""
@@ -114,6 +120,8 @@ class Run:
             self._metrics.pop()
         self._metrics.append({"step": step, **values})
         self._unwritten += 1
+        for watcher in self.watchers:
+            watcher(step, values)
         if time.monotonic() - self._flushed_at > FLUSH_INTERVAL_S:
             self.flush()
 
