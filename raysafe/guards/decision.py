@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from raysafe.guards.guard import Action, Guard, Stage, Step, Verdict
+from raysafe.guards.guard import Action, Exchange, Guard, Stage, Step, Verdict
+from raysafe.guards.soundness import Nonsense, sound_step, sound_verdict
 
-T = TypeVar("T", Verdict, Step)
+T = TypeVar("T")
 _BY_SEVERITY: tuple[Action, ...] = ("block", "hold", "modify")
 
 
@@ -22,18 +23,27 @@ class Entry:
     timeout_s: float = 5.0
     on_error: Literal["closed", "open"] = "closed"
 
-    def call(self, stage: Stage, work: Callable[[], T]) -> T | Verdict:
+    def check(self, exchange: Exchange, stage: Stage) -> Verdict:
+        """The guard's verdict on a stage's texts, or that on its failure."""
+        texts = len(exchange.texts(stage))
+        return self._call(stage, lambda: sound_verdict(self.guard, stage, texts, self.guard.check(exchange, stage)))
+
+    def step(self, work: Callable[[], Step], ended: bool) -> Step | Verdict:
+        """The step that the guard's filter takes in `work`, or the verdict on its failure."""
+        return self._call("output", lambda: sound_step(self.guard, ended, work()))
+
+    def _call(self, stage: Stage, work: Callable[[], T]) -> T | Verdict:
         """The result of `work`, or the verdict on a guard that raised, ran past its timeout or returned nonsense."""
         started = time.perf_counter()
         late = f"ran past its timeout of {self.timeout_s:g} s"
         try:
             result = work() if self.guard.inline else _in_thread(work, self.timeout_s)
-            if not isinstance(result, (Verdict, Step)):
-                raise TypeError(f"returned a {type(result).__name__}")
-        except TimeoutError:
+        except _Late:
             return self._failed(stage, late, started)
+        except Nonsense as error:
+            return self._failed(stage, str(error), started)
         except Exception as error:
-            return self._failed(stage, f"{type(error).__name__}: {error}", started)
+            return self._failed(stage, f"{type(error).__name__} at {raised_at(error)}", started)
         return result if time.perf_counter() - started <= self.timeout_s else self._failed(stage, late, started)
 
     def _failed(self, stage: Stage, error: str, started: float) -> Verdict:
@@ -65,8 +75,20 @@ class Decision:
         return next((verdict for verdict in self.verdicts if verdict.stops), None)
 
 
+def raised_at(error: BaseException) -> str:
+    """file:line that raised the error: what is written down in place of its message, which may quote a prompt."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "an unknown place"
+
+
+class _Late(Exception):
+    """A guard isn't done in time."""
+
+
 def _in_thread(work: Callable[[], T], timeout_s: float) -> T:
-    """Run `work` in a thread of its own; raises TimeoutError when it isn't done in time (the thread is left behind)."""
+    """Run `work` in a thread of its own; raises _Late when it isn't done in time (the thread is left behind)."""
     result: list[T] = []
     raised: list[Exception] = []
 
@@ -80,7 +102,7 @@ def _in_thread(work: Callable[[], T], timeout_s: float) -> T:
     thread.start()
     thread.join(timeout_s)
     if thread.is_alive():
-        raise TimeoutError
+        raise _Late
     if raised:
         raise raised[0]
     return result[0]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from raysafe.guards.decision import Decision, Entry
 from raysafe.guards.guard import Exchange, Guard, OutputFilter, Step, StreamingGuard, Verdict
+from raysafe.guards.soundness import sound_verdict
 
 
 class StreamGate:
@@ -21,6 +22,7 @@ class StreamGate:
     def __init__(self, entries: Sequence[Entry], exchange: Exchange) -> None:
         self._exchange = exchange
         self._links = [_Link(entry, exchange) for entry in entries]
+        self._answer: list[str] = []
         self._verdicts: list[Verdict] = []
         self.decision: Decision | None = None
         self.released = 0
@@ -34,11 +36,12 @@ class StreamGate:
         """What may leave now. After it, `decision` is set where a guard stopped the answer: nothing leaves any more."""
         if self.decision is not None:
             return ""
-        self._exchange.output += text
+        self._answer.append(text)
         return self._count(self._pass(text, 0))
 
     def finish(self) -> str:
         """The answer has ended: the rest that may leave; `decision` is set."""
+        self._exchange.output = "".join(self._answer)
         rest = ""
         for index, link in enumerate(self._links):
             if self.decision is not None:
@@ -74,6 +77,7 @@ class StreamGate:
             self._exchange.verdicts.append(verdict)
 
     def _stop(self) -> str:
+        self._exchange.output = "".join(self._answer)
         said = {verdict.guard for verdict in self._verdicts}
         unfinished = tuple(link.name for link in self._links if link.name not in said)
         self.decision = Decision("output", tuple(self._verdicts), unfinished)
@@ -97,12 +101,12 @@ class _Link:
         if self.failed_open is not None:
             return Step(text, 0)
         self._received.append(text)
-        return self._run(lambda: self._opened().feed(text))
+        return self._run(lambda: self._opened().feed(text), ended=False)
 
     def finish(self) -> Step:
         if self.failed_open is not None:
             return Step("", 0, self.failed_open)
-        return self._run(lambda: self._opened().finish())
+        return self._run(lambda: self._opened().finish(), ended=True)
 
     def _opened(self) -> OutputFilter:
         if self._filter is None:
@@ -111,9 +115,9 @@ class _Link:
             self._filter = guard.open(self._exchange) if streams else _WholeText(guard, self._exchange)
         return self._filter
 
-    def _run(self, work: Callable[[], Step]) -> Step:
+    def _run(self, work: Callable[[], Step], ended: bool) -> Step:
         started = time.perf_counter()
-        result = self._entry.call("output", work)
+        result = self._entry.step(work, ended)
         self._elapsed_s += time.perf_counter() - started
         if isinstance(result, Step):
             self._settled = result.settled
@@ -142,5 +146,6 @@ class _WholeText:
         # the guard judges what would leave: the text as the filters before it passed it on, not the model's own
         passed_on = [verdict for verdict in self._exchange.verdicts if verdict.stage != "output"]
         verdict = self._guard.check(replace(self._exchange, output=text, verdicts=passed_on), "output")
+        verdict = sound_verdict(self._guard, "output", 1, verdict)
         left = verdict.replacement[0] if verdict.replacement else text
         return Step("" if verdict.stops else left, len(text), verdict)

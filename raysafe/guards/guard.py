@@ -23,8 +23,8 @@ class Verdict:
     """What one guard says at one stage.
 
     `score` runs from 0 (nothing against the text) to 1. `replacement` holds, for `modify`, one text for each of the
-    stage's texts. `error` is set where the guard failed or ran too long: such a verdict never reads as passed, even
-    where `on_error: open` let the text through.
+    stage's texts. A guard whose verdict is anything else has failed. `error` is set where the guard failed or ran too
+    long: such a verdict never reads as passed, even where `on_error: open` let the text through.
     """
 
     guard: str
@@ -54,7 +54,10 @@ class Verdict:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request on its way to an answer. Each stop adds to `output` and `verdicts`; none rewrites what is there."""
+    """One request on its way to an answer. Each stop adds to `output` and `verdicts`; none rewrites what is there.
+
+    `output` is the model's whole answer: it is set once the answer has ended or been stopped, not while it streams.
+    """
 
     request_id: str
     key_id: str

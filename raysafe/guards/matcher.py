@@ -1,7 +1,8 @@
 """Matching phrases in one pass: a lazily built DFA (as in RE2) over folded text, the same for whole and streamed text.
 
 Each symbol costs one dictionary look-up, or, the first time that a state meets it, a step over at most all positions
-of the automaton: linear in the text whatever it holds. States are dropped when there are too many.
+of the automaton; near a phrase that was found, one more such step, which tells where it began. That is linear in the
+text whatever it holds. States are dropped when there are too many.
 """
 
 from __future__ import annotations
@@ -15,15 +16,6 @@ from raysafe.guards.unicode import END_OF_TEXT, IGNORED, SEPARATORS, FoldTable
 
 _OTHER_LETTER = "\x02"
 _MAX_STATES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A phrase of rule `rule` at text[start:end]."""
-
-    start: int
-    end: int
-    rule: int
 
 
 class _State(dict[str, "_State"]):
@@ -53,6 +45,7 @@ class Matcher:
         self.table = FoldTable(frozenset(self.automaton.alphabet), _OTHER_LETTER)
         self.work = 0
         self._states: dict[tuple[frozenset[int], bool], _State] = {}
+        self._beginnings: dict[tuple[str, bool], tuple[int, ...]] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a Matcher is built where it is used; send the policy instead")
@@ -71,43 +64,48 @@ class Matcher:
 
     def step(self, state: _State, symbol: str) -> _State:
         """The state after `symbol`: live positions move on, and phrases begin where a word begins."""
-        automaton = self.automaton
-        live = self._move(state.positions, symbol)
-        begin = automaton.starts_anywhere | automaton.starts if state.after_separator else automaton.starts_anywhere
-        self.work += len(begin)
-        live.update(p for p in begin if symbol in automaton.accepts[p])
-        return self.state(frozenset(live), symbol in SEPARATORS)
-
-    def _move(self, positions: frozenset[int], symbol: str) -> set[int]:
-        automaton, live = self.automaton, set()
-        for position in positions:
+        automaton, live = self.automaton, set(self._begin(symbol, state.after_separator))
+        for position in state.positions:
             following = automaton.follow[position]
             self.work += len(following)
             live.update(p for p in following if symbol in automaton.accepts[p])
-        return live
+        return self.state(frozenset(live), symbol in SEPARATORS)
 
-    def begins(self, held: Sequence[tuple[str, int]], after_separator: bool) -> int:
-        """Index in `held` (symbols, offsets) of the earliest beginning of a phrase that ends with its last symbol."""
-        automaton = self.automaton
-        for index, (first, _) in enumerate(held):
-            if first == IGNORED:
-                continue
+    def trace(self, live: dict[int, int], symbol: str, at: int, after_separator: bool) -> dict[int, int]:
+        """`step` for live positions that each know where their phrase began at the earliest; `symbol` is at `at`."""
+        automaton, moved = self.automaton, dict[int, int]()
+        for position, start in live.items():
+            following = automaton.follow[position]
+            self.work += len(following)
+            for p in following:
+                if symbol in automaton.accepts[p] and start < moved.get(p, at + 1):
+                    moved[p] = start
+        for p in self._begin(symbol, after_separator):
+            moved.setdefault(p, at)
+        return moved
+
+    def first(self, text: str) -> int | None:
+        """The rule of the phrase in a whole text that ends first."""
+        watch = Watch(self)
+        rule = watch.feed(text)
+        return watch.finish() if rule is None else rule
+
+    def _begin(self, symbol: str, after_separator: bool) -> tuple[int, ...]:
+        """Positions that a phrase beginning with `symbol` is at."""
+        found = self._beginnings.get((symbol, after_separator))
+        if found is None:
+            automaton = self.automaton
             begin = automaton.starts_anywhere | automaton.starts if after_separator else automaton.starts_anywhere
-            live = {p for p in begin if first in automaton.accepts[p]}
-            for symbol, _ in held[index + 1 :]:
-                if not live:
-                    break
-                live = live if symbol == IGNORED else self._move(frozenset(live), symbol)
-            if any(p in automaton.rule for p in live):
-                return index
-            after_separator = first in SEPARATORS
-        return 0
+            found = tuple(p for p in begin if symbol in automaton.accepts[p])
+            self._beginnings[symbol, after_separator] = found
+        self.work += len(found)
+        return found
 
 
-class Scan:
+class _Passage:
     """One text on its way through a matcher, in chunks.
 
-    After each `feed`, no phrase that is still possible begins before character `safe`: everything before it is cleared.
+    After each chunk, no phrase that is still possible begins before character `safe`: everything before it is cleared.
     `safe` lags behind by the symbols that a phrase may have begun with, at most `matcher.max_letters` letters.
     """
 
@@ -116,46 +114,8 @@ class Scan:
         self.fed = 0
         self._matcher = matcher
         self._state = matcher.root()
-        self._held: deque[tuple[str, int]] = deque()
-        self._held_after_separator = True
+        self._begun: int | None = None
         self._letters: deque[int] = deque(maxlen=matcher.max_letters)
-
-    def feed(self, text: str) -> list[Hit]:
-        """Phrases that end in this chunk, in order; they don't overlap."""
-        symbols = text.translate(self._matcher.table)
-        offsets = self._offsets(text, symbols)
-        hits: list[Hit] = []
-        state, quiet_to, quiet_state = self._state, -1, None
-        for index, symbol in enumerate(symbols):
-            state = state[symbol]
-            if state.quiet:
-                quiet_to, quiet_state = index, state
-            elif state.rule is not None:
-                self._hold(symbols, offsets, quiet_to + 1, index + 1, quiet_state)
-                hits.append(self._hit(state.rule))
-                state = quiet_state = self._matcher.root(symbol in SEPARATORS)
-                quiet_to = index
-        self._state = state
-        self.fed += len(text)
-        self._hold(symbols, offsets, quiet_to + 1, len(symbols), quiet_state)
-        self.safe = self.fed if state.quiet else self._earliest()
-        while self._held and self._held[0][1] < self.safe:
-            symbol, _ = self._held.popleft()
-            if symbol != IGNORED:
-                self._held_after_separator = symbol in SEPARATORS
-        return hits
-
-    def finish(self) -> list[Hit]:
-        """The text has ended: the phrase that its end completes, if any; then all of it is cleared."""
-        state = self._state[END_OF_TEXT]
-        hits = []
-        if state.rule is not None:
-            self._held.append((END_OF_TEXT, self.fed))
-            hits = [self._hit(state.rule)]
-        self._state, self.safe = self._matcher.root(), self.fed
-        self._held.clear()
-        self._letters.clear()
-        return hits
 
     def _offsets(self, text: str, symbols: str) -> Sequence[int]:
         """Where in the whole text each symbol comes from."""
@@ -164,26 +124,118 @@ class Scan:
         table = self._matcher.table
         return [self.fed + at for at, character in enumerate(text) for _ in table[ord(character)]]
 
+    def _passed(self, state: _State, symbols: str, offsets: Sequence[int], quiet_to: int, characters: int) -> None:
+        """A chunk is behind; no phrase was under way after its symbol `quiet_to`, which is -1 where there was none."""
+        self._state = state
+        self.fed += characters
+        if quiet_to >= 0:
+            self._begun = None
+            self._letters.clear()
+        if self._begun is None and quiet_to + 1 < len(symbols):
+            self._begun = offsets[quiet_to + 1]
+        for index in range(quiet_to + 1, len(symbols)):
+            if symbols[index] not in SEPARATORS and symbols[index] != IGNORED:
+                self._letters.append(offsets[index])
+        if state.quiet or self._begun is None:
+            self.safe = self.fed
+        else:
+            full = len(self._letters) == self._letters.maxlen
+            self.safe = max(self.safe, self._letters[0] if full else self._begun)
+
+
+class Watch(_Passage):
+    """Looks for the first phrase only."""
+
+    def feed(self, text: str) -> int | None:
+        """The rule of the first phrase, where it ends in this chunk; after that, nothing more may be fed."""
+        symbols = text.translate(self._matcher.table)
+        state, quiet_to = self._state, -1
+        for index, symbol in enumerate(symbols):
+            state = state[symbol]
+            if state.quiet:
+                quiet_to = index
+            elif state.rule is not None:
+                return state.rule
+        self._passed(state, symbols, self._offsets(text, symbols), quiet_to, len(text))
+        return None
+
+    def finish(self) -> int | None:
+        """The text has ended: the rule of the phrase that its end completes, if any; then all of it is cleared."""
+        self.safe = self.fed
+        return self._state[END_OF_TEXT].rule
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A phrase of rule `rule` at text[start:end]."""
+
+    start: int
+    end: int
+    rule: int
+
+
+class Scan(_Passage):
+    """Finds every phrase, and where it is. Where several end together, it gives the one that began first."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        super().__init__(matcher)
+        self._held: deque[tuple[str, int]] = deque()
+        """Symbols and their offsets since no phrase was under way, as far as they haven't been traced."""
+        self._starts: dict[int, int] = {}
+        self._after_separator = True
+        self._traced_to = (-1, -1)
+
+    def feed(self, text: str) -> list[Hit]:
+        """Phrases that end in this chunk, in the order of their ends; they may overlap."""
+        symbols = text.translate(self._matcher.table)
+        offsets = self._offsets(text, symbols)
+        hits: list[Hit] = []
+        state, held_to, quiet_to, quiet = self._state, 0, -1, None
+        for index, symbol in enumerate(symbols):
+            state = state[symbol]
+            if state.quiet:
+                quiet_to, quiet = index, state
+            elif state.rule is not None and symbol != IGNORED:
+                self._hold(symbols, offsets, max(held_to, quiet_to + 1), index + 1, quiet)
+                held_to, quiet = index + 1, None
+                hits.append(self._hit(state.rule))
+        self._hold(symbols, offsets, max(held_to, quiet_to + 1), len(symbols), quiet)
+        self._passed(state, symbols, offsets, quiet_to, len(text))
+        while self._held and self._held[0][1] < self.safe:
+            # every phrase that was traced began before it, and can't come to its end any more
+            self._starts = {}
+            symbol, _ = self._held.popleft()
+            if symbol != IGNORED:
+                self._after_separator = symbol in SEPARATORS
+        return hits
+
+    def finish(self) -> list[Hit]:
+        """The text has ended: the phrase that its end completes, if any; then all of it is cleared."""
+        self.safe = self.fed
+        rule = self._state[END_OF_TEXT].rule
+        if rule is None:
+            return []
+        self._held.append((END_OF_TEXT, self.fed))
+        return [self._hit(rule)]
+
     def _hold(self, symbols: str, offsets: Sequence[int], start: int, stop: int, quiet: _State | None) -> None:
-        """Remember symbols[start:stop]; what is held starts anew where there was a quiet state just before them."""
+        """Remember symbols[start:stop], and nothing before them where there was a quiet state just then."""
         if quiet is not None:
             self._held.clear()
-            self._letters.clear()
-            self._held_after_separator = quiet.after_separator
-        for index in range(start, stop):
-            symbol = symbols[index]
-            self._held.append((symbol, offsets[index]))
-            if symbol not in SEPARATORS and symbol != IGNORED:
-                self._letters.append(offsets[index])
-
-    def _earliest(self) -> int:
-        if len(self._letters) == self._letters.maxlen:
-            return max(self._letters[0], self.safe)
-        return max(self._held[0][1], self.safe) if self._held else self.fed
+            self._starts = {}
+            self._after_separator = quiet.after_separator
+        self._held.extend((symbols[index], offsets[index]) for index in range(start, stop))
 
     def _hit(self, rule: int) -> Hit:
         """The match that the last held symbol completes; a word boundary at its end is no part of it."""
-        held = list(self._held)
-        start = held[self._matcher.begins(held, self._held_after_separator)][1]
-        last, end = held[-1]
-        return Hit(start, end if last in SEPARATORS else end + 1, rule)
+        symbol, before, last = "", *self._traced_to
+        for symbol, offset in self._held:
+            if symbol != IGNORED:
+                self._starts = self._matcher.trace(self._starts, symbol, offset, self._after_separator)
+                self._after_separator = symbol in SEPARATORS
+                before, last = last, offset
+        self._held.clear()
+        self._traced_to = before, last
+        start = min(start for position, start in self._starts.items() if position in self._matcher.automaton.rule)
+        # one character may fold to the last letter and the boundary after it
+        return Hit(start, last if symbol in SEPARATORS and last != before else last + 1, rule)

@@ -6,15 +6,16 @@ It catches wording, not meaning: cheap, exact and explainable, and no substitute
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from raysafe.config import Config
-from raysafe.guards.guard import Exchange, Stage, Step, Verdict
-from raysafe.guards.matcher import Hit, Matcher, Scan
+from raysafe.guards.cutting import Cutter, Held, cut_out
+from raysafe.guards.guard import Action, Exchange, OutputFilter, Stage, Step, Verdict
+from raysafe.guards.matcher import Matcher, Scan, Watch
 from raysafe.guards.phrases import PhraseError, compile_rules
+from raysafe.guards.unicode import IGNORED, SEPARATORS, fold
 
 _MAX_PHRASE_LENGTH = 100_000
 
@@ -32,9 +33,14 @@ class PatternsConfig(Config):
     kind: Literal["patterns"] = "patterns"
     name: str = Field(default="patterns", min_length=1)
     stages: frozenset[Literal["input", "output"]] = Field(default=frozenset({"input", "output"}), min_length=1)
-    action: Literal["block", "hold", "modify"] = Field(default="block", description="modify cuts the phrase out.")
+    action: Literal["block", "hold", "modify"] = Field(
+        default="block",
+        description="modify cuts the phrases out, and blocks a text that would hold one again once they are cut.",
+    )
     replacement: str = Field(
-        default="[removed]", description="What stands in a cut-out phrase's place (action: modify)."
+        default="[removed]",
+        description="What stands in a cut-out phrase's place (action: modify): with a letter or digit, or the words "
+        "around it would come together, and no phrase itself.",
     )
     terms: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Named alternatives for <name> in phrases."
@@ -64,6 +70,20 @@ class PatternsConfig(Config):
             compile_rules(tuple(tuple(phrases) for phrases in self.expanded()))
         except PhraseError as error:
             raise ValueError(f"rule '{self.rules[error.rule].name}': {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _replacement_interrupts_and_is_no_phrase(self) -> Self:
+        if self.action != "modify":
+            return self
+        symbols = "".join(fold(character) for character in self.replacement)
+        if all(symbol in SEPARATORS or symbol == IGNORED for symbol in symbols):
+            raise ValueError(
+                f"replacement must hold a letter or a digit, such as '[removed]', got {self.replacement!r}"
+            )
+        rule = Matcher(self.expanded()).first(self.replacement)
+        if rule is not None:
+            raise ValueError(f"replacement {self.replacement!r} matches rule '{self.rules[rule].name}' itself")
         return self
 
     def expanded(self) -> list[list[str]]:
@@ -103,78 +123,81 @@ class PatternGuard:
     def check(self, exchange: Exchange, stage: Stage) -> Verdict:
         """All of the stage's texts as one, so that a phrase spread over two messages is found."""
         texts = exchange.texts(stage)
+        if self.config.action != "modify":
+            rule = self.matcher.first("\n".join(texts))
+            return self.allowed(stage) if rule is None else self.found(stage, {rule})
         scan = Scan(self.matcher)
         hits = [*scan.feed("\n".join(texts)), *scan.finish()]
         if not hits:
-            return Verdict(self.name, stage, "allow")
-        if self.config.action == "modify":
-            return self.verdict(hits, stage, cut_out(texts, hits, self.config.replacement))
-        return self.verdict(hits[:1], stage)
+            return self.allowed(stage)
+        texts = cut_out(texts, hits, self.config.replacement)
+        formed = self.matcher.first("\n".join(texts))
+        return self.found(stage, {hit.rule for hit in hits}, texts) if formed is None else self.formed(stage, formed)
 
-    def open(self, exchange: Exchange) -> PatternFilter:
-        return PatternFilter(self)
+    def open(self, exchange: Exchange) -> OutputFilter:
+        return _CuttingFilter(self) if self.config.action == "modify" else _StoppingFilter(self)
 
-    def verdict(self, hits: list[Hit], stage: Stage, replacement: tuple[str, ...] | None = None) -> Verdict:
-        rules = ", ".join(dict.fromkeys(f"'{self.config.rules[hit.rule].name}'" for hit in hits))
-        return Verdict(self.name, stage, self.config.action, f"matches {rules}", 1.0, replacement=replacement)
+    def allowed(self, stage: Stage) -> Verdict:
+        return Verdict(self.name, stage, "allow")
+
+    def found(self, stage: Stage, rules: set[int], replacement: tuple[str, ...] | None = None) -> Verdict:
+        """The verdict on a text with phrases of these rules."""
+        names = ", ".join(f"'{self.config.rules[rule].name}'" for rule in sorted(rules))
+        return self._against(stage, self.config.action, f"matches {names}", replacement)
+
+    def formed(self, stage: Stage, rule: int) -> Verdict:
+        """The verdict on a text that holds a phrase once others are cut out of it."""
+        name = self.config.rules[rule].name
+        return self._against(stage, "block", f"matches '{name}' once other phrases are cut out")
+
+    def _against(
+        self, stage: Stage, action: Action, reason: str, replacement: tuple[str, ...] | None = None
+    ) -> Verdict:
+        return Verdict(self.name, stage, action, reason, 1.0, replacement=replacement)
 
 
-class PatternFilter:
-    """One streamed answer: lets go of what no phrase under way may still claim."""
+class _StoppingFilter:
+    """One streamed answer up to the first phrase: lets go of what no phrase under way may still claim."""
 
     def __init__(self, guard: PatternGuard) -> None:
         self._guard = guard
-        self._scan = Scan(guard.matcher)
-        self._held = ""
-        self._settled = 0
-        self._passed: list[str] = []
-        self._hits: list[Hit] = []
+        self._watch = Watch(guard.matcher)
+        self._held = Held()
 
     def feed(self, text: str) -> Step:
-        return self._step(text, self._scan.feed(text))
+        self._held.put(text)
+        return self._step(self._watch.feed(text), None)
 
     def finish(self) -> Step:
-        step = self._step("", self._scan.finish())
+        return self._step(self._watch.finish(), self._guard.allowed("output"))
+
+    def _step(self, rule: int | None, verdict: Verdict | None) -> Step:
+        if rule is not None:
+            return Step("", self._held.settled, self._guard.found("output", {rule}))
+        return Step(self._held.take(self._watch.safe), self._held.settled, verdict)
+
+
+class _CuttingFilter:
+    """One streamed answer without its phrases."""
+
+    def __init__(self, guard: PatternGuard) -> None:
+        self._guard = guard
+        self._cutter = Cutter(guard.matcher, guard.config.replacement)
+        self._passed: list[str] = []
+
+    def feed(self, text: str) -> Step:
+        return self._step(self._cutter.feed(text))
+
+    def finish(self) -> Step:
+        step = self._step(self._cutter.finish())
         if step.verdict is not None:
             return step
-        if self._hits:
-            replacement = ("".join(self._passed),)
-            return Step(step.text, step.settled, self._guard.verdict(self._hits, "output", replacement))
-        return Step(step.text, step.settled, Verdict(self._guard.name, "output", "allow"))
+        rules, guard = self._cutter.rules, self._guard
+        verdict = guard.found("output", rules, ("".join(self._passed),)) if rules else guard.allowed("output")
+        return Step(step.text, step.settled, verdict)
 
-    def _step(self, text: str, hits: list[Hit]) -> Step:
-        if hits and self._guard.config.action != "modify":
-            return Step("", self._settled, self._guard.verdict(hits[:1], "output"))
-        self._held += text
-        self._hits += hits
-        parts: list[str] = []
-        for hit in hits:
-            parts += [self._take(hit.start), self._guard.config.replacement]
-            self._take(hit.end)
-        parts.append(self._take(self._scan.safe))
-        self._passed += parts
-        return Step("".join(parts), self._settled)
-
-    def _take(self, to: int) -> str:
-        """The held text up to character `to` of the answer; it is held no longer."""
-        count = max(to - self._settled, 0)
-        taken, self._held = self._held[:count], self._held[count:]
-        self._settled += count
-        return taken
-
-
-def cut_out(texts: tuple[str, ...], hits: list[Hit], replacement: str) -> tuple[str, ...]:
-    """The texts, joined by one character, with each hit replaced where it begins and cut from the texts after."""
-    starts = [0]
-    for text in texts:
-        starts.append(starts[-1] + len(text) + 1)
-    parts: list[list[str]] = [[] for _ in texts]
-    done = [0] * len(texts)
-    for hit in hits:
-        first = bisect_right(starts, hit.start) - 1
-        last = bisect_right(starts, max(hit.end - 1, hit.start)) - 1
-        for index in range(first, last + 1):
-            begin, end = max(hit.start - starts[index], 0), min(hit.end - starts[index], len(texts[index]))
-            parts[index] += [texts[index][done[index] : begin], replacement if index == first else ""]
-            done[index] = max(end, done[index])
-    return tuple("".join([*parts[i], text[done[i] :]]) for i, text in enumerate(texts))
+    def _step(self, text: str) -> Step:
+        if self._cutter.formed is not None:
+            return Step("", self._cutter.settled, self._guard.formed("output", self._cutter.formed))
+        self._passed.append(text)
+        return Step(text, self._cutter.settled)

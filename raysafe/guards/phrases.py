@@ -11,9 +11,9 @@ import re
 import unicodedata
 from collections.abc import Container
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
 
-from raysafe.guards.unicode import END_OF_TEXT, IGNORED, READS_AS, SEPARATORS, SPACE, fold
+from raysafe.guards.unicode import END_OF_TEXT, IGNORED, READS_AS, SEPARATORS, SHARP_S, SPACE, fold
 
 GAP_WORD_LENGTH = 24
 """Letters of a word that a gap passes over, at most."""
@@ -116,10 +116,10 @@ class Positions:
 
     def word(self, text: str, any_ending: bool) -> Fragment:
         """The word written together (punctuation inside at will), or spelled with separators between all letters."""
-        symbols = "".join(fold(character) for character in text).replace(IGNORED, "").lower()
+        symbols = "".join(fold(character) for character in text).replace(IGNORED, "").lower().replace(SHARP_S, "ss")
         if not symbols or any(symbol in SEPARATORS for symbol in symbols):
             raise ValueError(f"word {text!r} holds a character that is no letter and no digit; write a space instead")
-        self.alphabet.update(symbols, *(READS_AS.get(symbol, "") for symbol in symbols))
+        self.alphabet.update(symbols, SHARP_S, *(READS_AS.get(symbol, "") for symbol in symbols))
         together = self._spelled(symbols, _JOINERS, required=False)
         if any_ending:
             together = self.cat(together, self._ending())
@@ -128,13 +128,18 @@ class Positions:
         return self.either(together, self._spelled(symbols, _GAPS, required=True))
 
     def _spelled(self, symbols: str, separators: frozenset[str], required: bool) -> Fragment:
-        word = Fragment()
-        for index, symbol in enumerate(symbols):
-            if index:
-                between = self.repeated(separators)
-                word = self.cat(word, between if required else self.optional(between))
-            word = self.cat(word, self.one(frozenset(symbol + READS_AS.get(symbol, ""))))
-        return word
+        def apart(left: Fragment, right: Fragment) -> Fragment:
+            between = self.repeated(separators)
+            return self.cat(self.cat(left, between if required else self.optional(between)), right)
+
+        word: Fragment | None = None
+        for letters in re.findall("ss|.", symbols, re.DOTALL):
+            spelled = [self.one(frozenset(symbol + READS_AS.get(symbol, ""))) for symbol in letters]
+            part = reduce(apart, spelled)
+            if letters == "ss":
+                part = self.either(part, self.one(frozenset(SHARP_S)))
+            word = part if word is None else apart(word, part)
+        return word or Fragment()
 
     def _ending(self) -> Fragment:
         """Up to GAP_WORD_LENGTH more letters of the same word."""

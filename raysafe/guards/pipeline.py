@@ -31,7 +31,7 @@ class Pipeline:
         entries = self.at(stage)
         for index, entry in enumerate(entries):
             started = time.perf_counter()
-            verdict = entry.call(stage, lambda guard=entry.guard: guard.check(exchange, stage))
+            verdict = entry.check(exchange, stage)
             verdict = replace(verdict, elapsed_s=time.perf_counter() - started)
             exchange.verdicts.append(verdict)
             verdicts.append(verdict)

@@ -15,54 +15,60 @@ import unicodedata
 IGNORED = "\x01"
 """Combining marks, zero-width and format characters, apostrophes: they never interrupt a match."""
 SPACE, POINT = " ", "."
-"""Separators: white space and line breaks; any other character that is no letter and no digit."""
+"""Separators: the white space that people type; thin, wide and control spaces, which hide inside a word as well as any
+punctuation does, and every other character that is no letter and no digit."""
 CAPITAL_I = "I"
 """Upper-case I, kept apart because it reads as i and as l."""
+SHARP_S = "\u00df"
+"""Kept apart because it is ss and looks like a b."""
 END_OF_TEXT = "\x03"
-LEET_SYMBOLS = "@$!|+€"
+CIRCLE = "\u25cb"
+"""Bullets, rings and degree signs: separators that look like an o."""
+LEET_SYMBOLS = f"@$!|+€{CIRCLE}"
 """Punctuation that also stands for a letter."""
 SEPARATORS = frozenset(SPACE + POINT + LEET_SYMBOLS + END_OF_TEXT)
 
 READS_AS = {
     "a": "4@",
-    "b": "8",
+    "b": f"86{SHARP_S}бþ",
     "e": "3€",
     "g": "69",
     "i": "1!|I",
     "l": "1|I",
-    "o": "0",
+    "o": f"0{CIRCLE}ဝഠסه",
     "s": "5$",
     "t": "7+",
     "z": "2",
 }
-"""Other symbols that a letter of a phrase accepts: leetspeak, and the capital I."""
+"""Other symbols that a letter of a phrase accepts: leetspeak, the capital I, and letters that look alike but that
+their own script cannot do without."""
 
 # Letters of other scripts that look like Latin ones, after Unicode's confusables (UTS 39): Cyrillic, Greek, Armenian,
-# Cherokee, Lisu, Coptic, and IPA letters without a Latin name.
+# Cherokee, Lisu, Coptic, Canadian syllabics, Old Italic, IPA letters without a Latin name, and currency signs.
 _LOOK_ALIKES = {
-    "a": "аαɑᎪꓮⲁӑ",
-    "b": "ЬьвβВᏴᏼꓐⲃƅϐ",
-    "c": "сϲⅽᏟꓚⲥ",
-    "d": "ԁժᎠꓓɖ",
-    "e": "еєεҽᎬꓰⲉѐёэ",
-    "f": "ғϝꓝք",
-    "g": "ɡցԍᏀꓖ",
-    "h": "һнհНᎻꓧⲏ",
-    "i": "іιıӏІΙᎥⅼɩїⲓ",
-    "j": "јϳᎫꓙյ",
-    "k": "кκᏦꓗⲕқӄ",
-    "l": "ⳑᏞꓡℓ",
-    "m": "мМΜᎷꓟⲙ",
-    "n": "пηռոΝꓠⲛ",
-    "o": "оοօσՕჿꓳⲟ〇",
-    "p": "рρᏢꓑⲣ",
-    "q": "ԛզգ",
-    "r": "гᎡᏒꓣⲅᴦ",
-    "s": "ѕᏚꓢՏ",
-    "t": "тτТᎢꓔⲧ",
-    "u": "υսцմՍꓴ",
-    "v": "ѵνᏙꓦ",
-    "w": "ԝѡաᎳᏔꓪω",
+    "a": "аαɑᎪꓮⲁӑᗩ𐌀₳",
+    "b": "ЬьвβВᏴᏼꓐⲃƅϐᗷ𐌁฿₿ɮ",
+    "c": "сϲⅽᏟꓚⲥᑕ₵",
+    "d": "ԁժᎠꓓɖᗪ",
+    "e": "еєεҽᎬꓰⲉѐёэᗴ𐌄",
+    "f": "ғϝꓝքᖴ₣",
+    "g": "ɡցԍᏀꓖ₲",
+    "h": "һнհНᎻꓧⲏᕼ",
+    "i": "іιıӏІΙᎥⅼɩїⲓ𐌉",
+    "j": "јϳᎫꓙյᒍ",
+    "k": "кκᏦꓗⲕқӄ𐌊₭",
+    "l": "ⳑᏞꓡℓᒪ",
+    "m": "мМΜᎷꓟⲙᗰ𐌌₥ʍ",
+    "n": "пηռոΝꓠⲛᑎ𐌍₦",
+    "o": "оοօσՕჿꓳⲟ〇𐌏𐐬𐬬",
+    "p": "рρᏢꓑⲣᑭ₱",
+    "q": "ԛզգᑫ",
+    "r": "гᎡᏒꓣⲅᴦᖇ",
+    "s": "ѕᏚꓢՏᔕ₴",
+    "t": "тτТᎢꓔⲧ𐌕₮",
+    "u": "υսцմՍꓴᑌ",
+    "v": "ѵνᏙꓦᐯ",
+    "w": "ԝѡաᎳᏔꓪωᗯ₩",
     "x": "хχΧꓫⲭ",
     "y": "уγүᎩꓬⲩуў",
     "z": "ʐᏃꓜΖ",
@@ -76,6 +82,10 @@ _LATIN_NAME = re.compile(
     r"(?:SCRIPT |TURNED |REVERSED |OPEN |CLOSED |DOTLESS |BARRED |INSULAR |SIDEWAYS |STRETCHED |HALF )*"
     r"([A-Z])(?: WITH .*| BAR)?"
 )
+_CIRCLES = frozenset(CIRCLE + "●◯◦∘◉◎⊙⚪⚫⭕🔴🔵🟠🟡🟢🟣🟤°˚")
+# Modifier letters are marks, but for the signs of these scripts that are letters: long vowels of kana, repetitions.
+_LETTERS_OF_THEIR_OWN = ("KATAKANA", "HIRAGANA", "HALFWIDTH", "IDEOGRAPHIC", "VERTICAL", "THAI", "LAO", "KHMER")
+_PLAIN_SPACES = frozenset(" \t\n\r\u00a0")
 _INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u034f\u17b4\u17b5")
 _APOSTROPHES = frozenset("'\u2019\u02bc\u2018\u00b4`")
 _TABLE_LIMIT = 20_000
@@ -87,6 +97,12 @@ def fold(character: str) -> str:
     >>> fold("Ｂ"), fold("ο"), fold("ø"), fold("\\u200b") == IGNORED
     ('b', 'o', 'o', True)
     """
+    if character.isspace():
+        return SPACE if character in _PLAIN_SPACES else POINT
+    if character in _APOSTROPHES:
+        return IGNORED
+    if character in _CIRCLES:
+        return CIRCLE
     symbols = "".join(_symbol(part) for part in unicodedata.normalize("NFKD", character))
     seen = symbols.replace(IGNORED, "")
     return seen or IGNORED
@@ -99,22 +115,26 @@ def _symbol(part: str) -> str:
             return CAPITAL_I if part == "I" else part.lower()
         if part in LEET_SYMBOLS:
             return part
-    category = unicodedata.category(part)
-    if part in _APOSTROPHES or part in _INVISIBLE:
-        return IGNORED
     if part.isspace():
-        return SPACE
-    if category in ("Mn", "Me", "Cf", "Cc"):
+        # an accent that stands alone decomposes to a space and a mark: it separates as punctuation does
+        return POINT
+    category = unicodedata.category(part)
+    if part in _APOSTROPHES or part in _INVISIBLE or category in ("Mn", "Me", "Cf", "Cc"):
         return IGNORED
     if part in _LATIN:
         return _LATIN[part]
-    if latin := _LATIN_NAME.fullmatch(unicodedata.name(part, "")):
+    name = unicodedata.name(part, "")
+    if latin := _LATIN_NAME.fullmatch(name):
         return latin[1].lower()
     if part == "€":
         return part
     if category[0] == "N":
         digit = unicodedata.digit(part, None)
         return part if digit is None else str(digit)
+    if category == "Lm" and not name.startswith(_LETTERS_OF_THEIR_OWN):
+        return IGNORED
+    if part in "\u00df\u1e9e":
+        return SHARP_S
     if category[0] == "L" or category == "Mc":
         lower = part.casefold()
         return lower if len(lower) == 1 and lower not in _LATIN else "".join(_LATIN.get(c, c) for c in lower)

@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from raysafe.config import Config
+from raysafe.guards.decision import raised_at
 from raysafe.guards.guard import Exchange
 from raysafe.guards.policy import Policy
 from raysafe.serving.backend import Backend
@@ -208,11 +209,7 @@ def _as_api_error(raised: Exception) -> ApiError:
     """What the client is told. An unforeseen error is logged without its message, which may quote a prompt."""
     if isinstance(raised, ApiError):
         return raised
-    frame = raised.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown place"
-    logger.error("a request failed: %s at %s", type(raised).__name__, place)
+    logger.error("a request failed: %s at %s", type(raised).__name__, raised_at(raised))
     return ApiError(500, "the service failed on this request", kind="server_error", code="internal_error")
 
 

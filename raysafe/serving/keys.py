@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,25 +71,44 @@ class KeyFile:
 
     def make(self, key_id: str) -> tuple[Key, str]:
         """A new key and its secret, not kept yet; raises StorageError where the name is taken."""
-        if any(key.id == key_id for key in self.read()):
-            raise StorageError(
-                f"there is a key called '{key_id}' in {self.path} already; give the new one another name"
-            )
+        self._check_name(key_id, self.read())
         return new_key(key_id)
 
     def keep(self, key: Key) -> None:
-        """Add a key to the file, which is replaced whole."""
-        text = json.dumps([item.model_dump(mode="json") for item in [*self.read(), key]], indent=2)
-        partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        """Add a key to the file; raises StorageError where that fails, or its name was taken in the meantime."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
+            with self._locked():
+                kept = self.read()
+                self._check_name(key.id, kept)
+                self._replace([*kept, key])
         except OSError as error:
             raise StorageError(f"can't write the API keys to {self.path}: {error.strerror}") from None
+
+    def _check_name(self, key_id: str, kept: list[Key]) -> None:
+        if any(key.id == key_id for key in kept):
+            raise StorageError(
+                f"there is a key called '{key_id}' in {self.path} already; give the new one another name"
+            )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One start at a time, or two that keep at once would each write back the file without the other's key."""
+        # the lock has a file of its own: the keys' file is replaced, and its lock would go with it
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with open(os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _replace(self, keys: list[Key]) -> None:
+        """Write the file anew and put it in the old one's place, whole."""
+        text = json.dumps([key.model_dump(mode="json") for key in keys], indent=2)
+        partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self.path)
 
 
 def _digest(secret: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from raysafe.guards.guard import Message
 
@@ -44,7 +45,8 @@ class ChatMessage(_Wire):
     """A message; the fields that an answer's message has beside its text may come back empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    # only the first mistake is named, and a body may hold a hundred thousand: the rest aren't looked for
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)]
     refusal: None = None
     annotations: tuple[()] | None = None
     audio: None = None
@@ -57,19 +59,30 @@ class ChatMessage(_Wire):
 
 
 class StreamOptions(_Wire):
-    include_usage: bool = False
+    """`include_obfuscation` asks for padding against eavesdroppers who measure the pieces. It isn't done here, so false
+    and null, which ask for none, are taken and true is refused: who counts on the padding must know."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+    @field_validator("include_obfuscation")
+    @classmethod
+    def _no_padding(cls, wanted: bool | None) -> bool | None:
+        if wanted:
+            raise PydanticCustomError("unsupported", "streams aren't padded here; leave it out or send false")
+        return wanted
 
 
 class ChatRequest(_Wire):
     """What `/v1/chat/completions` takes. A parameter that would change nothing here is refused, not ignored."""
 
     model: str
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    stop: tuple[str, ...] = Field((), max_length=4)
+    stop: tuple[str, ...] = Field((), max_length=4, fail_fast=True)
     seed: int | None = None
     n: Literal[1] = 1
     stream: bool = False
@@ -87,6 +100,13 @@ class ChatRequest(_Wire):
     @classmethod
     def _null_is_default(cls, value: Any, info: Any) -> Any:
         return cls.model_fields[info.field_name].default if value is None else value
+
+    @field_validator("stream_options")
+    @classmethod
+    def _only_of_a_stream(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if options is not None and info.data.get("stream") is False:
+            raise PydanticCustomError("not_streamed", 'only allowed together with "stream": true')
+        return options
 
     @property
     def token_limit(self) -> int | None:

@@ -180,19 +180,32 @@ class Session:
 
     @asynccontextmanager
     async def _generating(self) -> AsyncIterator[None]:
-        """The time limit and the errors of a generation, as ApiErrors."""
+        """The time limit of a generation, and its errors as ApiErrors, once the admission's row is durable."""
         try:
             async with asyncio.timeout(self._post.timeout_s):
                 yield
-        except TimeoutError:
+        except ApiError:
+            raise
+        except Exception as error:
+            # an error is an answer too: it tells that the request was admitted
+            await self._durable(self._admission)
+            known = self._generation_error(error)
+            if known is None:
+                raise
+            raise known from error
+
+    def _generation_error(self, error: Exception) -> ApiError | None:
+        """What the client is told of an error; None where it isn't foreseen here."""
+        if isinstance(error, TimeoutError):
             limit = f"the answer took longer than {self._post.timeout_s:g} s"
-            raise ApiError(504, limit, kind="server_error", code="timeout") from None
-        except ModelFailed as error:
+            return ApiError(504, limit, kind="server_error", code="timeout")
+        if isinstance(error, ModelFailed):
             message = f"the model failed on this request ({error}); try again"
-            raise ApiError(503, message, kind="server_error", code="model_failed") from error
-        except PromptRefused as error:
+            return ApiError(503, message, kind="server_error", code="model_failed")
+        if isinstance(error, PromptRefused):
             self._outcome = "refused"
-            raise ApiError(400, error.message, code=error.code, param="messages") from None
+            return ApiError(400, error.message, code=error.code, param="messages")
+        return None
 
     @asynccontextmanager
     async def _accounted(self) -> AsyncIterator[None]:
@@ -213,17 +226,23 @@ class _Outlet:
     def __init__(self, window: int, release: Callable[[str], Awaitable[None]]) -> None:
         self._window, self._release = window, release
         self._leaving: asyncio.Future[None] | None = None
-        self.waiting = ""
+        self._waiting: list[str] = []
+        self._characters = 0
+
+    @property
+    def waiting(self) -> str:
+        return "".join(self._waiting)
 
     def offer(self, text: str) -> None:
         """More cleared text; raises what the last release raised."""
-        self.waiting += text
+        self._waiting.append(text)
+        self._characters += len(text)
         if self._leaving is not None and self._leaving.done():
             self._leaving.result()
             self._leaving = None
-        if self._leaving is None and len(self.waiting) >= self._window:
+        if self._leaving is None and self._characters >= self._window:
             self._leaving = asyncio.ensure_future(self._release(self.waiting))
-            self.waiting = ""
+            self._waiting, self._characters = [], 0
 
     async def settle(self) -> None:
         """Until the release under way has left."""

@@ -1,13 +1,17 @@
 """Streamed and whole answers get the same decision, whatever the chunks, and no part of a forbidden match leaves."""
 
+import re
 import time
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysafe.guards.decision import Entry
-from raysafe.guards.guard import Exchange, Guard, OutputFilter, Stage, Verdict
+from raysafe.guards.guard import Exchange, Guard, Message, OutputFilter, Stage, Step, Verdict
 from raysafe.guards.limits import LengthConfig
+from raysafe.guards.matcher import Scan
 from raysafe.guards.patterns import PatternsConfig, Rule
 from raysafe.guards.pipeline import Pipeline
 
@@ -19,7 +23,7 @@ texts = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 
 def patterns(action: str, name: str = "p") -> Guard:
     rules = (Rule(name="r", phrases=PHRASES),)
-    return PatternsConfig(name=name, action=action, replacement="#", rules=rules).build()  # type: ignore[arg-type]
+    return PatternsConfig(name=name, action=action, replacement="CUT", rules=rules).build()  # type: ignore[arg-type]
 
 
 def exchange(output: str = "") -> Exchange:
@@ -59,15 +63,13 @@ def test_any_chunking_gets_the_decision_of_the_whole_and_releases_nothing_forbid
     if action == "allow":
         assert released == whole.output
     else:
-        first = first_match(whole.output)
-        assert len(released) <= first
+        assert len(released) <= first_match(whole.output)
 
 
 def first_match(text: str) -> int:
-    """Oracle: where the cutting guard, given the whole text, makes its first cut."""
-    cut = CUTTING.check(exchange(text), "output").verdicts[0].replacement
-    assert cut is not None
-    return next((i for i, (a, b) in enumerate(zip(text, cut[0], strict=False)) if a != b), len(text))
+    """Oracle: where the first phrase begins of all that are in the whole text."""
+    scan = Scan(BLOCKING.entries[0].guard.matcher)  # type: ignore[attr-defined]
+    return min(hit.start for hit in [*scan.feed(text), *scan.finish()])
 
 
 @settings(max_examples=250, deadline=None)
@@ -77,7 +79,8 @@ def test_any_chunking_releases_the_same_modified_text(chunks: list[str]) -> None
     decision = CUTTING.check(whole, "output")
     action, left, travelling = stream(CUTTING, chunks)
     assert action == decision.action
-    assert "".join(left) == whole.texts("output")[0] == travelling.texts("output")[0]
+    if action != "block":
+        assert "".join(left) == whole.texts("output")[0] == travelling.texts("output")[0]
 
 
 @settings(max_examples=100, deadline=None)
@@ -144,11 +147,18 @@ class _Slow(_Failing):
         return Verdict(self.name, stage, "allow")
 
 
-def test_a_guard_that_raises_blocks_and_the_reason_is_kept() -> None:
+def test_a_guard_that_raises_blocks_and_what_it_raised_is_kept_without_its_message() -> None:
     decision = Pipeline([_Failing(), patterns("block")]).check_text("hello")
     assert decision.action == "block"
-    assert decision.verdicts[0].error == "RuntimeError: no model"
+    assert re.fullmatch(r"RuntimeError at .*test_gate\.py:\d+", decision.verdicts[0].error or "")
     assert decision.not_run == ("p",)
+
+
+def test_a_failure_in_a_guards_own_thread_is_told_by_its_own_place() -> None:
+    guard = _Failing()
+    guard.inline = False
+    inline, threaded = (Pipeline([each]).check_text("hello").verdicts[0].error for each in (_Failing(), guard))
+    assert inline == threaded
 
 
 def test_a_guard_past_its_timeout_blocks_without_being_waited_for() -> None:
@@ -162,14 +172,135 @@ def test_a_guard_past_its_timeout_blocks_without_being_waited_for() -> None:
 def test_a_guard_that_returns_no_verdict_blocks() -> None:
     guard = _WholeOnly()
     guard.check = lambda exchange, stage: None  # type: ignore[assignment,return-value]
-    assert Pipeline([guard]).check_text("x", "output").verdicts[0].error == "TypeError: returned a NoneType"
+    [verdict] = Pipeline([guard]).check_text("x", "output").verdicts
+    assert (verdict.action, verdict.error) == ("block", "returned a NoneType instead of a Verdict")
+
+
+def saying(**said: Any) -> Verdict:
+    return Verdict(**{"guard": "odd", "stage": "output", "action": "allow", **said})
+
+
+NONSENSE: dict[str, Any] = {
+    "no verdict": None,
+    "a step": Step("x", 1, saying()),
+    "an unknown action": saying(action="deny"),
+    "an action in capitals": saying(action="Block"),
+    "no action": saying(action=None),
+    "another guard's name": saying(guard="length"),
+    "another stage": saying(stage="input"),
+    "modify without a replacement": saying(action="modify"),
+    "modify with a string": saying(action="modify", replacement="x"),
+    "modify with too many texts": saying(action="modify", replacement=("x", "y")),
+    "modify with too few texts": saying(action="modify", replacement=()),
+    "a replacement that is no text": saying(action="modify", replacement=(None,)),
+    "a replacement without modify": saying(replacement=("x",)),
+    "a score that is no number": saying(score=float("nan")),
+    "an unknown category": saying(category="bad"),
+}
+
+
+class _Odd:
+    """A guard that returns what the test gives it."""
+
+    name, inline = "odd", True
+    stages: frozenset[Stage] = frozenset({"output"})
+
+    def __init__(self, said: Any) -> None:
+        self._said = said
+
+    def check(self, exchange: Exchange, stage: Stage) -> Verdict:
+        return self._said
+
+
+@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())
+def test_nonsense_from_a_guard_blocks_whole_and_streamed(said: Any) -> None:
+    pipeline = Pipeline([_Odd(said)])
+    [verdict] = pipeline.check_text("secret", "output").verdicts
+    assert (verdict.action, verdict.category) == ("block", "error")
+    action, left, travelling = stream(pipeline, ["sec", "ret"])
+    assert (action, "".join(left)) == ("block", "")
+    assert [(v.guard, v.category) for v in travelling.verdicts] == [("odd", "error")]
+    assert "secret" not in str(verdict.record())
+
+
+@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())
+def test_nonsense_let_past_by_on_error_open_never_reads_as_passed(said: Any) -> None:
+    pipeline = Pipeline([Entry(_Odd(said), on_error="open")])
+    [verdict] = pipeline.check_text("text", "output").verdicts
+    assert verdict.action == "allow" and verdict.error
+    action, left, travelling = stream(pipeline, ["te", "xt"])
+    assert (action, "".join(left)) == ("allow", "text")
+    assert travelling.verdicts[0].error
+
+
+class _OddFilter(_Odd):
+    """A streaming guard whose filter returns what the test gives it."""
+
+    def __init__(self, fed: Any, ended: Any) -> None:
+        self._fed, self._ended = fed, ended
+
+    def open(self, exchange: Exchange) -> OutputFilter:
+        return self  # type: ignore[return-value]
+
+    def feed(self, text: str) -> Any:
+        return self._fed
+
+    def finish(self) -> Any:
+        return self._ended
+
+
+@pytest.mark.parametrize(
+    ("fed", "ended"),
+    [
+        (saying(), Step("", 0, saying())),
+        (None, Step("", 0, saying())),
+        (Step("x", 1, saying()), Step("", 0, saying())),
+        (Step("x", 1, saying(action="deny")), Step("", 0, saying())),
+        (Step(None, 1), Step("", 0, saying())),  # type: ignore[arg-type]
+        (Step("", -1), Step("", 0, saying())),
+        (Step("", 0), Step("", 0)),
+        (Step("", 0), saying()),
+        (Step("", 0), Step("", 0, saying(action="deny"))),
+        (Step("", 0), Step("", 0, saying(action="modify"))),
+    ],
+)
+def test_nonsense_from_a_filter_blocks_the_stream(fed: Any, ended: Any) -> None:
+    action, left, travelling = stream(Pipeline([_OddFilter(fed, ended)]), ["sec", "ret"])
+    assert (action, "".join(left)) == ("block", "")
+    assert travelling.verdicts[0].category == "error"
+
+
+def test_a_replacement_for_each_message_is_taken() -> None:
+    guard = _Odd(saying(stage="input", action="modify", replacement=("a", "b")))
+    guard.stages = frozenset({"input"})
+    travelling = Exchange("r", "k", "m", (Message("system", "x"), Message("user", "y")))
+    assert Pipeline([guard]).check(travelling, "input").action == "modify"
+    assert travelling.texts("input") == ("a", "b")
+
+
+def test_the_answer_is_put_together_once_and_not_at_every_piece() -> None:
+    travelling = exchange()
+    gate = BLOCKING.stream(travelling)
+    for piece in ("we ", "went ", "home"):
+        gate.feed(piece)
+        assert travelling.output == ""
+    gate.finish()
+    assert travelling.output == "we went home"
+
+
+def test_a_stopped_answer_is_kept_as_far_as_it_came() -> None:
+    travelling = exchange()
+    gate = BLOCKING.stream(travelling)
+    for piece in ("so make ", "bomb now ", "more"):
+        gate.feed(piece)
+    assert travelling.output == "so make bomb now "
 
 
 def test_on_error_open_lets_text_past_and_never_reads_as_passed() -> None:
     pipeline = Pipeline([Entry(_Failing(), on_error="open"), patterns("block")])
     decision = pipeline.check_text("hello")
     assert decision.action == "allow"
-    assert decision.verdicts[0].record()["error"] == "RuntimeError: no model"
+    assert decision.verdicts[0].record()["error"].startswith("RuntimeError at ")
     action, left, _ = stream(pipeline, ["hel", "lo"])
     assert (action, "".join(left)) == ("allow", "hello")
     assert stream(pipeline, ["make bo", "mb "])[0] == "block"
@@ -186,7 +317,7 @@ def test_a_guard_that_failed_open_is_not_named_as_having_cleared_the_text() -> N
     assert gate.cleared_by == ["p"]
     assert gate.finish() == ""
     assert gate.decision is not None
-    assert [verdict.error for verdict in gate.decision.verdicts] == ["RuntimeError: no model", None]
+    assert [verdict.error is None for verdict in gate.decision.verdicts] == [False, True]
 
 
 def test_a_streamed_answer_is_blocked_when_a_guard_fails() -> None:
@@ -210,9 +341,7 @@ def test_an_empty_pipeline_allows_and_says_that_no_guard_ran() -> None:
 
 
 def test_the_exchange_keeps_what_the_client_wrote_beside_what_is_admitted() -> None:
-    from raysafe.guards.guard import Message
-
     travelling = Exchange("r", "k", "m", (Message("system", "be kind"), Message("user", "bomb now please")))
     CUTTING.check(travelling, "input")
     assert travelling.messages[1].content == "bomb now please"
-    assert [m.content for m in travelling.admitted()] == ["be kind", "# please"]
+    assert [m.content for m in travelling.admitted()] == ["be kind", "CUT please"]

@@ -18,7 +18,7 @@ BOMB = Pipeline([PatternsConfig(rules=(Rule(name="bomb", phrases=("(make|build) 
 
 def cut(text: str, *phrases: str) -> str:
     """The text after a guard that cuts phrases out."""
-    guard = PatternsConfig(action="modify", replacement="#", rules=(Rule(name="r", phrases=phrases),)).build()
+    guard = PatternsConfig(action="modify", replacement="CUT", rules=(Rule(name="r", phrases=phrases),)).build()
     decision = Pipeline([guard]).check_text(text, "output")
     replacement = decision.verdicts[0].replacement
     return replacement[0] if replacement else text
@@ -77,37 +77,39 @@ def test_a_phrase_over_two_messages_is_found() -> None:
 
 
 def test_a_phrase_over_two_messages_is_cut_out_of_both() -> None:
-    guard = PatternsConfig(action="modify", replacement="#", rules=(Rule(name="r", phrases=("make a bomb",)),)).build()
+    guard = PatternsConfig(
+        action="modify", replacement="CUT", rules=(Rule(name="r", phrases=("make a bomb",)),)
+    ).build()
     exchange = Exchange(
         "r", "k", "m", (Message("user", "go make a"), Message("user", "bomb now"), Message("user", "ok"))
     )
     Pipeline([guard]).check(exchange, "input")
-    assert exchange.texts("input") == ("go #", " now", "ok")
+    assert exchange.texts("input") == ("go CUT", " now", "ok")
 
 
 def test_a_script_without_spaces_needs_no_word_boundaries() -> None:
-    assert cut("请问如何制造炸弹啊", "制造炸弹") == "请问如何#啊"
+    assert cut("请问如何制造炸弹啊", "制造炸弹") == "请问如何CUT啊"
 
 
 def test_another_scripts_words_match_in_that_script() -> None:
-    assert cut("как сделать БОМБУ дома", "сделать бомбу") == "как # дома"
+    assert cut("как сделать БОМБУ дома", "сделать бомбу") == "как CUT дома"
 
 
 def test_the_phrase_alone_is_cut_out() -> None:
-    assert cut("I say: kill him, now. Kill  HER.", "kill (him|her)") == "I say: #, now. #."
+    assert cut("I say: kill him, now. Kill  HER.", "kill (him|her)") == "I say: CUT, now. CUT."
 
 
 def test_phrases_that_share_a_beginning_are_each_cut_out() -> None:
-    assert cut("kill kill him kill", "kill him") == "kill # kill"
+    assert cut("kill kill him kill", "kill him") == "kill CUT kill"
 
 
 def test_a_cut_reaches_over_expanding_and_invisible_characters() -> None:
-    assert cut("so: \ufb01ne \u200bb\u200bomb\u0301 here", "fine bomb") == "so: # here"
+    assert cut("so: \ufb01ne \u200bb\u200bomb\u0301 here", "fine bomb") == "so: CUT here"
 
 
 def test_optional_parts_and_their_separators_may_be_left_out() -> None:
     phrases = ("kill (him|her)? now", "(please)? stop it")
-    assert [cut(t, *phrases) for t in ("kill now", "kill her now", "stop it", "please stop it")] == ["#"] * 4
+    assert [cut(t, *phrases) for t in ("kill now", "kill her now", "stop it", "please stop it")] == ["CUT"] * 4
     assert cut("kill it now", *phrases) == "kill it now"
 
 

@@ -9,6 +9,7 @@ from openai import AsyncOpenAI
 
 from raysafe.guards.guard import Exchange, Stage, Verdict
 from raysafe.guards.limits import LengthConfig
+from raysafe.serving.backend import ModelFailed, PromptRefused
 from tests.serving.conftest import POLICY, SECRET_ANSWER, Desk, Scripted, make_desk
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +92,7 @@ class _Failing:
         self.stages = frozenset(stages)
 
     def check(self, exchange: Exchange, stage: Stage) -> Verdict:
-        raise RuntimeError("its model is away")
+        raise RuntimeError(f"its model is away, asked about {exchange.messages[0].content}")
 
 
 @MODES
@@ -100,11 +101,12 @@ async def test_a_guard_that_fails_closes_the_gateway(stage: Stage, stream: bool,
     monkeypatch.setattr(LengthConfig, "build", lambda config: _Failing(stage))
     desk = make_desk()
     with pytest.raises(openai.APIError) as caught:
-        await ask(desk.openai, stream=stream)
+        await ask(desk.openai, "my private question", stream=stream)
     assert caught.value.code == "guard_failed"
     failed = desk.audit.rows[-1]
     assert (failed["stage"], failed["action"]) == (stage, "block")
-    assert failed["verdicts"][0]["error"] == "RuntimeError: its model is away"
+    assert failed["verdicts"][0]["error"].startswith(f"RuntimeError at {__file__}:")
+    assert "my private question" not in str(desk.audit.rows), "the policy says not to record texts"
 
 
 @MODES
@@ -152,6 +154,16 @@ async def test_usage_is_counted_either_way() -> None:
     ]
     assert chunks[-1].usage is not None and chunks[-1].usage.total_tokens == 12
     assert chunks[0].choices[0].delta.role == "assistant"
+
+
+@pytest.mark.parametrize("options", [{"include_usage": None}, {"include_usage": False, "include_obfuscation": False}])
+async def test_stream_options_that_ask_for_nothing_are_taken(options: Any) -> None:
+    messages: Any = [{"role": "user", "content": "hi"}]
+    stream = await make_desk().openai.chat.completions.create(
+        model="m", messages=messages, stream=True, stream_options=options
+    )
+    chunks = [chunk async for chunk in stream]
+    assert all(chunk.usage is None for chunk in chunks)
 
 
 @MODES
@@ -218,7 +230,7 @@ async def test_what_a_guard_clears_leaves_before_a_later_block() -> None:
     assert (content, finish) == ("Well, listen: ", "content_filter")
 
 
-async def post_raw(desk: Desk, stream: bool, sent: list[bytes], gone: asyncio.Event) -> None:
+async def post_raw(desk: Desk, stream: bool, sent: list[Any], gone: asyncio.Event) -> None:
     """One request straight through ASGI, so that bytes are seen as they leave and the client may go away."""
     import json
 
@@ -232,7 +244,7 @@ async def post_raw(desk: Desk, stream: bool, sent: list[bytes], gone: asyncio.Ev
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        sent.append(message.get("body", b"start"))
+        sent.append(message.get("status") or message.get("body"))
 
     headers = [(b"authorization", f"Bearer {desk.secret}".encode())]
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "query_string": b""}
@@ -243,7 +255,7 @@ async def post_raw(desk: Desk, stream: bool, sent: list[bytes], gone: asyncio.Ev
 async def test_no_byte_leaves_before_its_decision_is_durable(stream: bool) -> None:
     desk = make_desk()
     desk.audit.held = True
-    sent: list[bytes] = []
+    sent: list[Any] = []
     task = asyncio.create_task(post_raw(desk, stream, sent, asyncio.Event()))
     seen = 0
     while not task.done():
@@ -255,7 +267,52 @@ async def test_no_byte_leaves_before_its_decision_is_durable(stream: bool) -> No
             seen = len(sent)
     await task
     assert desk.backend.prompts, "the model was asked while the admission's row was being committed"
-    assert b'"finish_reason":"stop"' in b"".join(sent)
+    assert b'"finish_reason":"stop"' in b"".join(part for part in sent if isinstance(part, bytes))
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        (PromptRefused("too long", "context_length_exceeded"), 400),
+        (ModelFailed("away"), 503),
+        (TimeoutError(), 504),
+        (ValueError("unforeseen"), 500),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+async def test_no_error_leaves_before_the_admission_is_durable(raised: Exception, status: int, stream: bool) -> None:
+    failed = asyncio.Event()
+
+    async def fail() -> None:
+        failed.set()
+        raise raised
+
+    desk = make_desk(Scripted(before=fail))
+    desk.audit.held = True
+    sent: list[Any] = []
+    task = asyncio.create_task(post_raw(desk, stream, sent, asyncio.Event()))
+    await asyncio.wait_for(failed.wait(), 5)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert sent == [], "an answer left while the admission's row was not durable"
+    desk.audit.commit()
+    await asyncio.wait_for(task, 5)
+    assert sent[0] == status
+
+
+@MODES
+async def test_a_failed_generation_whose_admission_cannot_be_written_is_an_audit_failure(stream: bool) -> None:
+    async def refuse() -> None:
+        raise PromptRefused("too long", "context_length_exceeded")
+
+    desk = make_desk(Scripted(before=refuse))
+    desk.audit.error = OSError(28, "No space left on device")
+    with pytest.raises(openai.InternalServerError) as caught:
+        await ask(desk.openai, stream=stream)
+    assert caught.value.code == "audit_failed"
+    async with desk.http as client:
+        assert (await client.get("/healthz")).status_code == 503
 
 
 @MODES
