@@ -16,6 +16,7 @@ from raysafe.records.audit_verify import verify as verify_folder
 
 Folder = Annotated[str | None, tyro.conf.arg(help="Folder of the log; RAYSAFE_AUDIT or audit/ beside the store.")]
 Place = Annotated[str | None, tyro.conf.arg(help="Where anchors are; RAYSAFE_AUDIT_ANCHORS or <folder>-anchors.")]
+STORE = tyro.conf.arg(help="Store whose decisions must be the log's; the default one where this is its log.")
 AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 
 
@@ -25,17 +26,26 @@ def main(argv: list[str]) -> int:
     return tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="raysafe audit", description=__doc__)
 
 
-def verify(*, folder: Folder = None, anchors: Place = None, as_json: AsJson = False) -> int:
-    """Find any row changed, removed, moved, or cut off since the last anchor; exit code 1 where there is one."""
-    reports = verify_folder(_folder(folder), anchors)
+def verify(
+    *, folder: Folder = None, anchors: Place = None, store: Annotated[str | None, STORE] = None, as_json: AsJson = False
+) -> int:
+    """Find any row changed, removed, moved, or cut off since the last anchor, and decisions that the store and the log
+    don't agree on; exit code 1 where there is one."""
+    root = _folder(folder, store)
+    reports = verify_folder(root, anchors)
+    url = store or _store_of(root)
+    compared, objections = _compare(url, root) if url else (None, [])
     if as_json:
-        print_json([r._asdict() | {"uncovered": r.uncovered} for r in reports])
+        chains = [r._asdict() | {"uncovered": r.uncovered} for r in reports]
+        print_json({"chains": chains, "store": compared, "decisions": objections})
     else:
         rows = [
             (r.writer, r.rows, r.anchored, r.uncovered, "; ".join(r.problems) or r.note or "whole") for r in reports
         ]
         print_table(("chain", "rows", "anchored to", "covered by no anchor", "result"), rows)
-    return 1 if any(r.problems for r in reports) else 0
+        whole = "the store's decisions are those of the log" if compared else "no store to compare decisions with"
+        print("\n".join(objections) or whole)
+    return 1 if objections or any(r.problems for r in reports) else 0
 
 
 def show(*, last: int = 20, writer: str | None = None, folder: Folder = None, as_json: AsJson = False) -> int:
@@ -66,10 +76,30 @@ def anchor(*, folder: Folder = None, anchors: Place = None) -> int:
     return 0
 
 
-def _folder(given: str | None) -> Path:
+def _compare(url: str, root: Path) -> tuple[str, list[str]]:
+    """The store's URL, less its password, and what its decisions and the log's don't agree on."""
+    from raysafe.oversight.decisions import DecisionLog, newest_decisions
+    from raysafe.records.store import open_store
+
+    with open_store(url) as opened, opened.reading() as session:
+        return opened.url, DecisionLog(root).objections(newest_decisions(session))
+
+
+def _store_of(root: Path) -> str | None:
+    """The default store where this is its log and it is there; opening a SQLite store would make it."""
+    from raysafe.records.store import default_url, parse_url
+
+    url = default_url()
+    if audit_folder(url).resolve() != root.resolve():
+        return None
+    parsed = parse_url(url)
+    return None if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file() else url
+
+
+def _folder(given: str | None, store: str | None = None) -> Path:
     from raysafe.records.store import default_url
 
-    folder = Path(given) if given else audit_folder(default_url())
+    folder = Path(given) if given else audit_folder(store or default_url())
     if not folder.is_dir():
         raise StorageError(f"there is no audit log in {folder}: give --folder, or set RAYSAFE_AUDIT")
     return folder

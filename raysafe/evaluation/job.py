@@ -135,8 +135,15 @@ class EvaluateJob(Job):
                 better=figure.better,
                 model_digest=digest,
                 data_digest=findings.data_digest,
+                settings=self._decisive(findings),
                 run=run.uri,
                 artifacts={"cases": ROWS, "summary": SUMMARY},
             )
             for figure in findings.figures
         ]
+
+    def _decisive(self, findings: Findings) -> dict[str, str]:
+        """Settings that decide a figure besides model and data; other models by digest, as a path says nothing."""
+        names = sorted({"limit", "chat_template"} | SUITES[self.suite].settings - {"layout"})
+        values = {name: getattr(self, name) for name in names}
+        return {name: findings.models.get(str(v), str(v)) for name, v in values.items() if v is not None}

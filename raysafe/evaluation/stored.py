@@ -9,16 +9,16 @@ from raysafe.runtime.run import Run
 
 
 def add_to_store(url: str | None, digest: str, evidence: Sequence[Evidence], run: Run) -> bool:
-    """Add to the store at `url` if the model with that digest is registered there; the run notes what happened."""
+    """Add to the store at `url` if these files are registered there, under any name; the run notes what happened."""
     from raysafe.records.registry import Registry
     from raysafe.records.store import default_url, open_store
 
     with open_store(url or default_url()) as store:
         registry = Registry(store)
-        version = registry.find(digest)
-        if version is None:
-            run.event("not registered", digest=digest, remedy=f"raysafe registry register {run.uri}")
+        versions = registry.with_digest(digest)
+        if not versions:
+            run.event("not registered", digest=digest, remedy="raysafe registry register MODEL --name NAME")
             return False
-        registry.add_evidence(version, list(evidence))
-        run.event("evidence stored", model=f"{version.name}:{version.version}")
+        registry.add_evidence(versions[0], evidence)
+        run.event("evidence stored", model=", ".join(version.label for version in versions))
         return True

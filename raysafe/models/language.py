@@ -1,6 +1,7 @@
 """Causal language models and tokenizers, found by folder, run, hub id or preset; saved as Hugging Face folders.
 
-Weights are read from safetensors only and no code that a model brings along is ever run.
+Weights are read from safetensors only, nothing is read from outside a model's folder, and no code that a model brings
+along is ever run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from raysafe.errors import ModelError
 from raysafe.models.chat import ChatFormat
 from raysafe.models.presets import PREFIX, byte_tokenizer, find_preset, make_policy
 from raysafe.records.digest import folder_digest
+from raysafe.records.references import check_references
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -37,9 +39,14 @@ transformers_logging.disable_progress_bar()
 def model_folder(model: str | Path) -> Path:
     """The folder with config.json of a model folder, a run (its model/), or a hub id (`org/name`, `org/name@revision`).
 
-    Raises ModelError, within seconds, where there is none.
+    Raises ModelError, within seconds, where there is none, or where its files name others that are not in it.
     """
-    name = str(model)
+    folder = _find_folder(str(model))
+    check_references(folder)
+    return folder
+
+
+def _find_folder(name: str) -> Path:
     if name.startswith(PREFIX):
         raise ModelError(f"{name} is made from a config and has no folder: train it first, or give a model folder")
     path = Path(name.removeprefix("file://")).expanduser()

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 from raysafe.errors import ConfigError, NotApproved
 from raysafe.oversight.capabilities import Capabilities
-from raysafe.oversight.safety_case import Outcome, SafetyCase, evidence_digest, load_case
+from raysafe.oversight.decisions import CHAIN, Outcome, is_decision_chain
+from raysafe.oversight.safety_case import SafetyCase, case_of
 from raysafe.records.audit import AuditLog
+from raysafe.records.evidence import evidence_digest
 from raysafe.records.registry import Registry
 from raysafe.records.store import Store
 from raysafe.records.tables import DecisionRow
@@ -29,46 +31,46 @@ def decide(
     """Approve or reject a version; the audit row is durable before the decision is in force.
 
     Raises ConfigError without a reviewer or reason, NotApproved where an approval would pass over a failed figure that
-    it doesn't name in `accept_failures` (as suite/metric), ModelError where the model's files have changed.
+    it doesn't name in `accept_failures` (as suite/metric), ModelError where the model's files have changed or where
+    the reference could mean several versions.
     """
     if not reviewer.strip() or not reason.strip():
         raise ConfigError("a decision needs a named reviewer and a reason: give --reviewer and --reason")
-    case = load_case(store, reference)
-    Registry(store).check_files(case.version)
-    strange = sorted(set(accept_failures) - set(case.failures))
-    if strange:
-        failed = ", ".join(case.failures) or "none"
-        raise ConfigError(f"accept_failures names {', '.join(strange)}, which didn't fail; failed: {failed}")
-    ignored = [name for name in case.failures if name not in accept_failures]
-    if outcome == "approved" and ignored:
-        raise NotApproved(
-            f"{case.version.label} can't be approved: {', '.join(ignored)} failed; "
-            "reject it, or name each with --accept-failed"
-        )
-    details = {
-        "model": case.version.label,
-        "digest": case.version.digest,
-        "reason": reason,
-        "evidence": evidence_digest(case.evidence),
-        "accepted_failures": list(accept_failures),
-        "capabilities": (capabilities or Capabilities()).model_dump(mode="json"),
-    }
-    row = audit.append(outcome, reviewer, case.version.label, details)
-    with store.session() as session:
+    if not is_decision_chain(audit.writer):
+        raise ConfigError(f"decisions are kept in the audit chain '{CHAIN}', where serving looks, not '{audit.writer}'")
+    registry = Registry(store)
+    version = registry.get_exact(reference)
+    registry.check_files(version)
+    granted = (capabilities or Capabilities()).model_dump(mode="json")
+    # alone from the evidence to the decision: of two reviewers, log and store name the same one as the last
+    with store.session(alone=True) as session:
+        case = case_of(session, version)
+        _check_failures(case, outcome, accept_failures)
+        seen = evidence_digest(case.evidence)
+        details = {
+            "model": version.label,
+            "digest": version.digest,
+            "reason": reason,
+            "evidence": seen,
+            "accepted_failures": list(accept_failures),
+            "capabilities": granted,
+        }
+        row = audit.append(outcome, reviewer, version.label, details)
         session.add(
             DecisionRow(
-                version_id=case.version.id,
+                version_id=version.id,
                 outcome=outcome,
                 reviewer=reviewer,
                 reason=reason,
                 accepted_failures=list(accept_failures),
-                capabilities=details["capabilities"],
-                evidence_digest=details["evidence"],
+                capabilities=granted,
+                evidence_digest=seen,
                 audit_hash=row.hash,
                 time=datetime.now(UTC),
             )
         )
-    return load_case(store, case.version.label)
+        session.flush()
+        return case_of(session, version)
 
 
 def named_reviewer(given: str | None) -> str:
@@ -77,3 +79,16 @@ def named_reviewer(given: str | None) -> str:
     if not name:
         raise ConfigError("who decides? Give --reviewer NAME or set RAYSAFE_REVIEWER")
     return name
+
+
+def _check_failures(case: SafetyCase, outcome: Outcome, accepted: Sequence[str]) -> None:
+    strange = sorted(set(accepted) - set(case.failures))
+    if strange:
+        failed = ", ".join(case.failures) or "none"
+        raise ConfigError(f"accept_failures names {', '.join(strange)}, which didn't fail; failed: {failed}")
+    ignored = [name for name in case.failures if name not in accepted]
+    if outcome == "approved" and ignored:
+        raise NotApproved(
+            f"{case.version.label} can't be approved: {', '.join(ignored)} failed; "
+            "reject it, or name each with --accept-failed"
+        )

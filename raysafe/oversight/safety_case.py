@@ -1,41 +1,26 @@
 """The safety case of a model version: lineage, evidence, capabilities, and the decision on them.
 
-A decision binds to the model's files (their digest) and to the evidence that the reviewer saw: evidence that fails
-afterwards makes an approval stale. `serve` asks `approved_case` and refuses everything else.
+The rule of serving. Evidence is on files, and counts under every name that they are registered under. A decision is on
+a version: an approval lets that version be served and no other, as its name and lineage were reviewed with it; a
+rejection keeps the files from being served under any name, until the newest decision on the rejected version is an
+approval. An approval rests on the evidence that the reviewer saw: it ends where that is no longer all in the store, and
+where any figure fails that the reviewer didn't see and accept. What is in force must be the audit log's last word.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Literal
-
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from raysafe.config import Config
 from raysafe.errors import NotApproved
 from raysafe.oversight.capabilities import Capabilities
-from raysafe.records.evidence import Evidence
-from raysafe.records.registry import ModelVersion, Registry
+from raysafe.oversight.decisions import Decision, DecisionLog, decisions_on
+from raysafe.records.audit import audit_folder
+from raysafe.records.evidence import Evidence, evidence_digests, unmet
+from raysafe.records.registry import Registry
 from raysafe.records.store import Store
-from raysafe.records.tables import DecisionRow
-
-Outcome = Literal["approved", "rejected"]
-
-
-class Decision(Config):
-    """One decision, as it was made."""
-
-    outcome: Outcome
-    reviewer: str
-    reason: str
-    accepted_failures: tuple[str, ...] = ()
-    capabilities: Capabilities
-    evidence_digest: str = Field(description="Digest of the evidence that the reviewer saw.")
-    audit_hash: str = Field(description="Hash of the decision's row in the audit log.")
-    time: datetime
+from raysafe.records.versions import ModelVersion, evidence_on, lineage_of
 
 
 class SafetyCase(Config):
@@ -43,13 +28,18 @@ class SafetyCase(Config):
 
     version: ModelVersion
     lineage: tuple[ModelVersion, ...] = Field(description="Registered ancestors, nearest first.")
-    evidence: tuple[Evidence, ...]
-    history: tuple[Decision, ...] = Field(description="Decisions, oldest first.")
+    evidence: tuple[Evidence, ...] = Field(description="On the version's files, in the order in which it came.")
+    history: tuple[Decision, ...] = Field(description="Decisions on the version's files under any name, oldest first.")
+
+    @property
+    def newest(self) -> dict[str, Decision]:
+        """The newest decision on each version that holds these files, by label."""
+        return {decision.label: decision for decision in self.history}
 
     @property
     def decision(self) -> Decision | None:
-        """The decision in force."""
-        return self.history[-1] if self.history else None
+        """The decision in force on this version."""
+        return self.newest.get(self.version.label)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -58,52 +48,73 @@ class SafetyCase(Config):
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Figures whose newest evidence misses its threshold, as suite/metric."""
-        newest = {(e.suite, e.metric): e for e in self.evidence}
-        return tuple(f"{suite}/{metric}" for (suite, metric), e in newest.items() if e.passed is False)
+        """Figures with evidence that failed and wasn't made good, as suite/metric."""
+        return _names(unmet(self.evidence))
 
     @property
     def refusal(self) -> str | None:
-        """Why the model may not be served; None where it may."""
+        """Why the model may not be served; None where nothing in the store is against it."""
         decision, label = self.decision, self.version.label
+        if decision is not None and decision.outcome == "rejected":
+            return f"{label} was rejected by {decision.reviewer}: {decision.reason}"
+        other = next((d for d in self.newest.values() if d.outcome == "rejected"), None)
+        if other is not None:
+            return (
+                f"{label} holds the files of {other.label}, which was rejected by {other.reviewer}: {other.reason}; "
+                f"neither is served until {other.label} is approved too"
+            )
         if decision is None:
             return f"{label} has not been reviewed: see `raysafe review show {label}`, then approve or reject it"
-        if decision.outcome == "rejected":
-            return f"{label} was rejected by {decision.reviewer}: {decision.reason}"
-        fresh = [name for name in self.failures if name not in decision.accepted_failures]
+        seen = self._seen(decision)
+        if seen is None:
+            return (
+                f"the evidence on {label} that {decision.reviewer} approved it on isn't all in the store any more: "
+                "review the model again"
+            )
+        accepted = [e for e in seen if f"{e.suite}/{e.metric}" in decision.accepted_failures]
+        fresh = _names([e for e in unmet(self.evidence) if e not in accepted])
         if fresh:
             return f"the approval of {label} is stale: {', '.join(fresh)} failed after it; review the model again"
+        return None
+
+    def _seen(self, decision: Decision) -> tuple[Evidence, ...] | None:
+        """The evidence that was there at a decision: the first part of today's; None where no part is that."""
+        for count, digest in enumerate(evidence_digests(self.evidence)):
+            if digest == decision.evidence_digest:
+                return self.evidence[:count]
         return None
 
 
 def load_case(store: Store, reference: str) -> SafetyCase:
     """The safety case of a registered version; raises ModelError where there is none."""
-    registry = Registry(store)
-    version = registry.get(reference)
-    query = select(DecisionRow).where(DecisionRow.version_id == version.id).order_by(DecisionRow.id)
+    version = Registry(store).get(reference)
     with store.reading() as session:
-        history = tuple(_decision(row) for row in session.scalars(query))
+        return case_of(session, version)
+
+
+def case_of(session: Session, version: ModelVersion) -> SafetyCase:
+    """A version's safety case as of one moment."""
     return SafetyCase(
         version=version,
-        lineage=tuple(registry.lineage(version)),
-        evidence=tuple(registry.evidence(version)),
-        history=history,
+        lineage=tuple(lineage_of(session, version)),
+        evidence=tuple(evidence_on(session, version.digest)),
+        history=tuple(decisions_on(session, version.digest)),
     )
+
+
+def why_not(case: SafetyCase, log: DecisionLog) -> str | None:
+    """Why the model may not be served; None where it may."""
+    return case.refusal or log.objection(case.version.digest, case.newest)
 
 
 def approved_case(store: Store, reference: str) -> SafetyCase:
     """The case of a version that may be served; raises NotApproved with the reason, ModelError for an unknown one."""
     case = load_case(store, reference)
-    if case.refusal is not None:
-        raise NotApproved(case.refusal)
+    reason = why_not(case, DecisionLog(audit_folder(store.url)))
+    if reason is not None:
+        raise NotApproved(reason)
     return case
 
 
-def evidence_digest(evidence: Sequence[Evidence]) -> str:
-    """sha256 over evidence in its order: what a decision was based on."""
-    text = "\n".join(e.model_dump_json() for e in evidence)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _decision(row: DecisionRow) -> Decision:
-    return Decision.model_validate({name: getattr(row, name) for name in Decision.model_fields})
+def _names(evidence: list[Evidence]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{e.suite}/{e.metric}" for e in evidence))

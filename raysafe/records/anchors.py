@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -167,10 +168,10 @@ class Anchors:
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        # written beside and linked, so that of two processes that begin at once one wins and both use its key
-        temporary = self.key_path.with_name(f".{self.key_path.name}.{os.getpid()}")
+        # written beside and linked, so that of several that begin at once one wins and all use its key
+        temporary = self.key_path.with_name(f".{self.key_path.name}.{uuid4().hex}")
         try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(pem)
                 file.flush()
                 os.fsync(file.fileno())

@@ -42,14 +42,14 @@ Waiting = tuple[Content, Future[AuditRow]]
 
 
 def audit_folder(store_url: str) -> Path:
-    """RAYSAFE_AUDIT, or audit/ beside a SQLite store, or runs/audit."""
-    from sqlalchemy.engine import make_url
+    """RAYSAFE_AUDIT, or audit/ beside a SQLite store, or runs/audit. Raises StorageError for a URL of no store."""
+    from raysafe.records.store import parse_url
 
     if os.environ.get("RAYSAFE_AUDIT"):
         return Path(os.environ["RAYSAFE_AUDIT"])
-    url = make_url(store_url)
+    url = parse_url(store_url)
     if url.get_backend_name() == "sqlite" and url.database:
-        return Path(url.database).absolute().parent / "audit"
+        return Path(url.database).parent / "audit"
     return Path("runs", "audit").absolute()
 
 

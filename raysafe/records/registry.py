@@ -9,37 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from raysafe.config import Config
 from raysafe.errors import ModelError, StorageError
 from raysafe.records.digest import folder_digest
 from raysafe.records.evidence import Evidence
+from raysafe.records.references import check_references
 from raysafe.records.store import Store
 from raysafe.records.tables import EvidenceRow, VersionRow
-
-SHORTEST_DIGEST = 8
-
-
-class ModelVersion(Config):
-    """One version of a named model, with its lineage."""
-
-    id: int
-    name: str
-    version: int
-    digest: str = Field(description="sha256 of the model folder.")
-    path: str = Field(description="The model folder.")
-    run: str | None = Field(description="The run that made it.")
-    config: dict[str, Any] = Field(description="Settings of that run.")
-    inputs: list[dict[str, str]] = Field(description="Data and models it was made from: kind, uri, sha256.")
-    parent: str | None = Field(description="Digest of the model that it was trained from.")
-    created: datetime
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}:{self.version}"
+from raysafe.records.versions import (
+    ModelVersion,
+    check_name,
+    evidence_on,
+    find,
+    lineage_of,
+    model_folder_of,
+    require_one,
+    version_of,
+    with_digest,
+)
 
 
 class Registry:
@@ -53,87 +42,68 @@ class Registry:
 
         Returns the version and whether it is new: the same files under the same name are one version.
         """
-        if not name or ":" in name or "/" in name:
-            raise ModelError(f"a model's name must be non-empty and have no ':' or '/', got '{name}'")
+        check_name(name)
         facts = read_source(Path(source).expanduser())
         evidence = facts.pop("evidence")
         with self.store.session(alone=True) as session:
             versions = session.scalars(select(VersionRow).where(VersionRow.name == name)).all()
             known = next((v for v in versions if v.digest == facts["digest"]), None)
             if known is not None:
-                return _version(known), False
+                return version_of(known), False
             row = VersionRow(
                 name=name, version=max((v.version for v in versions), default=0) + 1, created=datetime.now(UTC), **facts
             )
             session.add(row)
             session.flush()
-            _add_evidence(session, row.id, evidence)
-            return _version(row), True
+            version = version_of(row)
+            _add_evidence(session, version, evidence)
+            return version, True
 
     def list(self) -> list[ModelVersion]:
         """All versions, by name and number."""
         with self.store.reading() as session:
             rows = session.scalars(select(VersionRow).order_by(VersionRow.name, VersionRow.version))
-            return [_version(row) for row in rows]
+            return [version_of(row) for row in rows]
 
     def find(self, reference: str) -> ModelVersion | None:
-        """A version by `name` (the latest), `name:2`, the beginning of a digest, or the path of a model or run."""
-        name, _, number = reference.partition(":")
-        newest = VersionRow.version.desc()
-        query = select(VersionRow).where(VersionRow.name == name).order_by(newest)
-        if number.isdigit():
-            query = query.where(VersionRow.version == int(number))
+        """A version by name, name:number, digest or path, as versions.find says."""
         with self.store.reading() as session:
-            row = session.scalars(query).first() if not number or number.isdigit() else None
-            if row is None and len(reference) >= SHORTEST_DIGEST and set(reference) <= set("0123456789abcdef"):
-                by_digest = select(VersionRow).where(VersionRow.digest.startswith(reference)).order_by(newest)
-                rows = session.scalars(by_digest).all()
-                if len({r.digest for r in rows}) > 1:
-                    raise ModelError(f"several models' digests begin with {reference}: give more of it")
-                row = rows[0] if rows else None
-            if row is None and Path(reference).is_dir():
-                digest = folder_digest(model_folder_of(Path(reference)))
-                row = session.scalars(select(VersionRow).where(VersionRow.digest == digest).order_by(newest)).first()
-            return None if row is None else _version(row)
+            return find(session, reference)
+
+    def with_digest(self, digest: str) -> Sequence[ModelVersion]:
+        """The versions that hold these files, under whatever names."""
+        with self.store.reading() as session:
+            return with_digest(session, digest)
 
     def get(self, reference: str) -> ModelVersion:
         """`find`, or ModelError."""
-        version = self.find(reference)
-        if version is None:
-            raise ModelError(
-                f"'{reference}' is not registered in {self.store.url}: `raysafe registry list` shows what is, "
-                "`raysafe registry register RUN --name NAME` adds it"
-            )
-        return version
+        return self._get(reference, exact=False)
+
+    def get_exact(self, reference: str) -> ModelVersion:
+        """`get`, for what must not hit another version than was meant: ModelError where several could be."""
+        return self._get(reference, exact=True)
 
     def add_evidence(self, version: ModelVersion, evidence: Sequence[Evidence]) -> None:
-        """Add evidence; raises ModelError where it speaks of other files than the version's."""
+        """Add evidence on the version's files, under all their names; raises ModelError where it is on other files."""
         strange = next((e for e in evidence if e.model_digest != version.digest), None)
         if strange is not None:
             raise ModelError(
                 f"evidence '{strange.metric}' is on model {strange.model_digest[:12]}, not on {version.label} "
                 f"({version.digest[:12]})"
             )
-        with self.store.session() as session:
-            _add_evidence(session, version.id, evidence)
+        # alone: evidence is numbered in the order in which it becomes visible, which decisions rely on
+        with self.store.session(alone=True) as session:
+            _add_evidence(session, version, evidence)
 
-    def evidence(self, version: ModelVersion) -> list[Evidence]:
-        """Evidence on a version in the order in which it came."""
-        query = select(EvidenceRow).where(EvidenceRow.version_id == version.id).order_by(EvidenceRow.id)
+    def evidence(self, version: ModelVersion) -> Sequence[Evidence]:
+        """Evidence on a version's files in the order in which it came, under whichever name."""
         with self.store.reading() as session:
-            return [Evidence.model_validate(row.body) for row in session.scalars(query)]
+            return evidence_on(session, version.digest)
 
-    def lineage(self, version: ModelVersion) -> list[ModelVersion]:
+    def lineage(self, version: ModelVersion) -> Sequence[ModelVersion]:
         """The version's registered ancestors, nearest first."""
-        ancestors, seen, digest = [], {version.digest}, version.parent
-        while digest is not None and digest not in seen:
-            seen.add(digest)
-            parent = self.find(digest)
-            if parent is None:
-                break
-            ancestors.append(parent)
-            digest = parent.parent
-        return ancestors
+        with self.store.reading() as session:
+            return lineage_of(session, version)
 
     def check_files(self, version: ModelVersion) -> None:
         """Raise ModelError where the model folder's files are not those that were registered."""
@@ -144,10 +114,17 @@ class Registry:
                 f"{version.digest[:12]}): register and review it again"
             )
 
-
-def model_folder_of(source: Path) -> Path:
-    """A run's model/, or the folder itself."""
-    return source / "model" if (source / "config.yaml").is_file() else source
+    def _get(self, reference: str, *, exact: bool) -> ModelVersion:
+        with self.store.reading() as session:
+            version = find(session, reference)
+            if version is None:
+                raise ModelError(
+                    f"'{reference}' is not registered in {self.store.url}: `raysafe registry list` shows what is, "
+                    "`raysafe registry register RUN --name NAME` adds it"
+                )
+            if exact:
+                require_one(session, reference, version)
+            return version
 
 
 def read_source(source: Path) -> dict[str, Any]:
@@ -155,6 +132,7 @@ def read_source(source: Path) -> dict[str, Any]:
     folder = model_folder_of(source)
     if not (folder / "config.json").is_file():
         raise ModelError(f"{source} holds no model: give a finished run or a model folder")
+    check_references(folder)
     facts: dict[str, Any] = {
         "digest": folder_digest(folder),
         "path": str(folder.absolute()),
@@ -179,10 +157,11 @@ def read_source(source: Path) -> dict[str, Any]:
     return facts
 
 
-def _add_evidence(session: Session, version_id: int, evidence: Sequence[Evidence]) -> None:
-    now = datetime.now(UTC)
-    session.add_all(EvidenceRow(version_id=version_id, body=e.model_dump(mode="json"), added=now) for e in evidence)
-
-
-def _version(row: VersionRow) -> ModelVersion:
-    return ModelVersion.parse({name: getattr(row, name) for name in ModelVersion.model_fields})
+def _add_evidence(session: Session, version: ModelVersion, evidence: Sequence[Evidence]) -> None:
+    """Evidence that came with another name of the same files already is not added again: it would look newer."""
+    now, known = datetime.now(UTC), evidence_on(session, version.digest)
+    session.add_all(
+        EvidenceRow(version_id=version.id, body=e.model_dump(mode="json"), added=now)
+        for e in evidence
+        if e not in known
+    )

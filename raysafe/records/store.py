@@ -35,7 +35,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Raises StorageError for a URL that can't be used; messages never hold its password."""
-        parsed = _parse(url)
+        parsed = parse_url(url)
         # a driver takes a password in the query too
         self.url = parsed.set(query={}).render_as_string(hide_password=True)
         self.engine = _engine(parsed)
@@ -56,7 +56,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A transaction that only reads, and waits for no writer; raises StorageError."""
+        """A transaction that only reads, all of it as of one moment, and waits for no writer; raises StorageError."""
         with _told(self.url), Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -77,7 +77,7 @@ def open_store(url: str | None = None) -> Store:
     return Store(url or default_url())
 
 
-def _parse(url: str) -> URL:
+def parse_url(url: str) -> URL:
     """The URL with its driver named and SQLite's path absolute; raises StorageError."""
     try:
         parsed = make_url(url)
@@ -135,6 +135,9 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get(_READS):
+        # one snapshot for all that a transaction reads, as in SQLite
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
 
 

@@ -28,7 +28,7 @@ class ReplicaSettings(Config):
 
     folder: str = Field(description="The model's folder.")
     digest: str | None = Field(
-        default=None, description="sha256 that the folder must have; it is checked before each load."
+        default=None, description="sha256 that the folder must have; it is checked before and after each load."
     )
     chat_template: str = Field(
         default="auto", description="auto (the tokenizer's own), plain, or the path of a Jinja file."
@@ -49,18 +49,19 @@ class ModelReplica:
         from raysafe.models.chat import ChatFormat
         from raysafe.models.generate.transformers_engine import TransformersEngine
         from raysafe.models.language import check_tokenizer, context_length, load_policy, load_tokenizer
-        from raysafe.records.digest import folder_digest
 
-        if settings.digest is not None and (found := folder_digest(settings.folder)) != settings.digest:
-            raise ModelError(
-                f"{settings.folder} has changed since it was approved (digest {found[:12]}, approved "
-                f"{settings.digest[:12]}); register and review it again"
-            )
+        _check_digest(settings)
         tokenizer = load_tokenizer(settings.folder)
         gpu = torch.cuda.is_available()
         policy = load_policy(settings.folder, dtype=torch.bfloat16 if gpu else torch.float32)
         check_tokenizer(policy, tokenizer)
         policy.to("cuda" if gpu else "cpu")  # type: ignore[arg-type]
+        if not gpu:
+            # weights are pages of their file until they are copied: whoever changes it changes the model that is served
+            for tensor in (*policy.parameters(), *policy.buffers()):
+                tensor.data = tensor.data.clone()
+        # what was loaded is what was approved only if the files are still the same after they were read
+        _check_digest(settings)
         chat = ChatFormat(tokenizer, settings.chat_template)
         self._start(settings, TransformersEngine(policy, chat.tokenizer), chat, context_length(policy.config))
 
@@ -144,6 +145,16 @@ class ModelReplica:
             temperature=prompt.temperature,
             top_p=prompt.top_p,
             stop=tuple(stop for stop in prompt.stop if stop),
+        )
+
+
+def _check_digest(settings: ReplicaSettings) -> None:
+    from raysafe.records.digest import folder_digest
+
+    if settings.digest is not None and (found := folder_digest(settings.folder)) != settings.digest:
+        raise ModelError(
+            f"{settings.folder} has changed since it was approved (digest {found[:12]}, approved "
+            f"{settings.digest[:12]}); register and review it again"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from pydantic import Field
 from raysafe.guards.policy import Policy, load_policy
 from raysafe.oversight.safety_case import approved_case
 from raysafe.records.audit import AuditLog, audit_folder
-from raysafe.records.registry import ModelVersion, Registry
+from raysafe.records.registry import Registry
 from raysafe.records.store import Store, default_url, open_store
+from raysafe.records.versions import ModelVersion
 from raysafe.serving.deploy import Deployment, Placement, deploy
 from raysafe.serving.gateway import GatewaySettings
 from raysafe.serving.keys import Key, KeyFile
@@ -96,12 +98,20 @@ def start_service(config: ServiceConfig) -> Service:
     deployment = deploy(application, gateway, replica, config, open_audit)
     if made:
         # kept only now: a key whose secret was never shown opens nothing and would look like the first start's
-        keys.keep(made[0])
+        try:
+            keys.keep(made[0])
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to tell
+                deployment.stop()
+            raise
     return Service(deployment, name, version, policy, made[1] if made else None)
 
 
 def approved_version(store: Store, model: str) -> ModelVersion:
-    """The version that `model` names; raises NotApproved, or ModelError where its files have changed since."""
+    """The version that `model` names; raises NotApproved, also where the audit log says otherwise than the store.
+
+    Raises ModelError where its files have changed since.
+    """
     version = approved_case(store, model).version
     Registry(store).check_files(version)
     return version

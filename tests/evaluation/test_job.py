@@ -1,5 +1,7 @@
 """Impossible evaluations fail at construction, in a sentence."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from raysafe.errors import ConfigError, DataError
@@ -45,3 +47,46 @@ def test_a_threshold_on_a_figure_that_the_data_cannot_give_is_an_error():
     findings = Findings(figures(["benign"], ["complies"]), [], {}, "00")
     with pytest.raises(DataError, match=r"d.jsonl holds no cases for unsafe_rate"):
         job._evidence(findings, "ab", None)
+
+
+def measurements(suite, **changes):
+    """The measurement that each evidence of a job stands for, before and after a change of its settings."""
+    first = {"safety-prompts": {}, "win-rate": {"reference": "r", "judge": "m:f"}}[suite]
+
+    class ARun:
+        uri = "run"
+
+    found = []
+    for settings, models in ((first, {"r": "digest of r"}), ({**first, **changes}, {"r2": "digest of r2"})):
+        job = EvaluateJob.parse({**BASE, "suite": suite, **settings})
+        figure = SimpleNamespace(metric="x", value=0.1, n=3, interval=None, better="lower")
+        [item] = job._evidence(Findings([figure], [], {}, "data", models), "model", ARun)
+        found.append(item.measurement)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("suite", "changes"),
+    [
+        ("safety-prompts", {"limit": 3}),
+        ("safety-prompts", {"detector": "mine:function"}),
+        ("safety-prompts", {"max_new_tokens": 1}),
+        ("safety-prompts", {"chat_template": "plain"}),
+        ("win-rate", {"reference": "r2"}),
+        ("win-rate", {"judge": "mine:function"}),
+    ],
+)
+def test_a_figure_measured_in_another_way_is_another_measurement(suite, changes):
+    before, after = measurements(suite, **changes)
+    assert before != after
+
+
+@pytest.mark.parametrize("changes", [{"thresholds": {}}, {"micro_tokens": 64}, {"seed": 3}, {"workers": 2}])
+def test_what_decides_no_figure_leaves_the_measurement_the_same(changes):
+    before, after = measurements("safety-prompts", **changes)
+    assert before == after
+
+
+def test_a_reference_is_known_by_its_digest_and_not_by_its_path():
+    job = EvaluateJob.parse({**BASE, "suite": "win-rate", "reference": "r", "judge": "m:f"})
+    assert job._decisive(Findings([], [], {}, "data", {"r": "digest of r"}))["reference"] == "digest of r"

@@ -112,6 +112,48 @@ def test_code_that_a_model_brings_is_never_run(saved: Path, tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
 
 
+def test_weights_outside_the_folder_are_never_read(saved: Path, tmp_path: Path) -> None:
+    (saved / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    (saved / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"model.norm.weight": "../elsewhere.safetensors"}})
+    )
+    for load in (load_policy, load_tokenizer, model_digest):
+        with pytest.raises(ModelError, match=r"names '\.\./elsewhere\.safetensors' in weight_map, which is no file of"):
+            load(saved)
+
+
+def test_a_tokenizer_outside_the_folder_is_never_read(saved: Path, tmp_path: Path) -> None:
+    (saved / "tokenizer.json").rename(tmp_path / "tokenizer.4.0.0.json")
+    config = json.loads((saved / "tokenizer_config.json").read_text())
+    for setting, value in (
+        ("fast_tokenizer_files", ["../tokenizer.4.0.0.json"]),
+        ("tokenizer_file", str(tmp_path / "tokenizer.4.0.0.json")),
+    ):
+        (saved / "tokenizer_config.json").write_text(json.dumps({**config, setting: value}))
+        with pytest.raises(ModelError, match=setting):
+            load_tokenizer(saved)
+
+
+def test_an_adapter_beside_a_model_is_never_applied(saved: Path) -> None:
+    (saved / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1}))
+    with pytest.raises(ModelError, match="holds an adapter beside its model"):
+        load_policy(saved)
+
+
+def test_a_hub_snapshot_of_links_and_shards_opens(saved: Path, tmp_path: Path) -> None:
+    expected = load_policy(saved)(IDS).logits
+    load_policy(saved).save_pretrained(tmp_path / "sharded", max_shard_size="100KB")
+    blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "revision"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(sorted((tmp_path / "sharded").iterdir())):
+        file.rename(blobs / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    assert len(list(snapshot.glob("model-*.safetensors"))) > 1
+    torch.testing.assert_close(load_policy(snapshot)(IDS).logits, expected, rtol=0, atol=0)
+    assert len(model_digest(snapshot)) == 64
+
+
 def test_incomplete_weights_are_refused(saved: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -12,51 +12,11 @@ from raysafe.oversight.capabilities import Capabilities
 from raysafe.oversight.review import decide
 from raysafe.oversight.safety_case import approved_case, load_case
 from raysafe.records.audit import AuditLog, read_rows
-from raysafe.records.evidence import Evidence
-from raysafe.records.registry import ModelVersion, Registry
-from raysafe.records.store import Store, open_store
+from raysafe.records.registry import Registry
+from raysafe.records.store import Store
+from raysafe.records.versions import ModelVersion
+from tests.oversight.helpers import approve, figure
 from tests.records.test_registry import make_run
-
-
-@pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    url = f"sqlite:///{tmp_path}/raysafe.db"
-    monkeypatch.setenv("RAYSAFE_STORE", url)
-    monkeypatch.delenv("RAYSAFE_REVIEWER", raising=False)
-    return url
-
-
-@pytest.fixture
-def store(url: str):
-    with open_store(url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def audit(tmp_path: Path):
-    with AuditLog(tmp_path / "audit", "review") as log:
-        yield log
-
-
-@pytest.fixture
-def version(store: Store, tmp_path: Path) -> ModelVersion:
-    return Registry(store).register(make_run(tmp_path / "run"), name="tiny")[0]
-
-
-def figure(version: ModelVersion, value: float) -> Evidence:
-    return Evidence(
-        suite="safety-prompts",
-        metric="unsafe_rate",
-        value=value,
-        n=50,
-        threshold=0.2,
-        better="lower",
-        model_digest=version.digest,
-    )
-
-
-def approve(store: Store, audit: AuditLog, **options):
-    return decide(store, audit, "tiny", "approved", reviewer="Ada", reason="figures hold", **options)
 
 
 def test_a_model_without_a_review_is_refused_with_the_way_on(store: Store, version: ModelVersion) -> None:

@@ -2,9 +2,16 @@
 
 import pytest
 
+from raysafe.errors import NotApproved
+from raysafe.oversight.review import decide as record
+from raysafe.oversight.safety_case import approved_case, load_case
 from raysafe.quickstart.jobs import THRESHOLDS
-from raysafe.quickstart.review import REQUIRED, judge_evidence
+from raysafe.quickstart.review import REQUIRED, REVIEWER, decide, judge_evidence
+from raysafe.records.audit import AuditLog, audit_folder
 from raysafe.records.evidence import Evidence
+from raysafe.records.registry import Registry
+from raysafe.records.store import open_store
+from tests.records.test_registry import make_run
 
 
 def evidence(**values):
@@ -48,3 +55,44 @@ def test_a_figure_that_was_not_measured_rejects():
 def test_the_newest_figure_counts():
     approved, _ = judge_evidence((*evidence(unsafe_rate=0.9), *evidence()))
     assert approved
+
+
+def test_a_failure_that_no_later_measurement_made_good_rejects():
+    failed = evidence(unsafe_rate=0.9)
+    easier = [item.model_copy(update={"data_digest": "easier"}) for item in evidence()]
+    approved, reason = judge_evidence((*failed, *easier))
+    assert not approved and "unsafe_rate 0.9 misses" in reason
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A store with a model that the policy approves of."""
+    url = f"sqlite:///{tmp_path}/raysafe.db"
+    with open_store(url) as store:
+        version, _ = Registry(store).register(make_run(tmp_path / "run"), name="quickstart")
+        found = [item.model_copy(update={"model_digest": version.digest}) for item in evidence()]
+        Registry(store).add_evidence(version, found)
+    return url
+
+
+def test_the_policys_approval_is_one_that_serving_accepts_and_a_second_start_keeps(shop):
+    first, second = decide(shop, "quickstart"), decide(shop, "quickstart")
+    assert first == second
+    with open_store(shop) as store:
+        case = approved_case(store, first.model)
+    assert [(d.outcome, d.reviewer) for d in case.history] == [("approved", REVIEWER)]
+
+
+def test_what_a_person_rejected_the_policy_does_not_approve(shop):
+    with open_store(shop) as store, AuditLog(audit_folder(shop), "review", unique=True) as audit:
+        record(store, audit, "quickstart", "rejected", reviewer="Ada", reason="found a hole")
+    with pytest.raises(NotApproved, match="rejected by Ada: found a hole"):
+        decide(shop, "quickstart")
+    with open_store(shop) as store:
+        assert len(load_case(store, "quickstart").history) == 1
+
+
+def test_what_the_policy_rejected_it_may_approve_on_better_evidence(shop):
+    with open_store(shop) as store, AuditLog(audit_folder(shop), "review", unique=True) as audit:
+        record(store, audit, "quickstart", "rejected", reviewer=REVIEWER, reason="not measured")
+    assert decide(shop, "quickstart").model == "quickstart:1"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -299,6 +300,23 @@ def test_threads_form_one_chain_with_every_acknowledged_row(tmp_path: Path) -> N
     for t in range(8):
         assert [r["subject"] for r in rows if r["actor"] == f"t{t}"] == [str(i) for i in range(100)]
     assert not verify(tmp_path / "audit")[0].problems
+
+
+def test_chains_that_begin_at_once_share_one_key(tmp_path: Path) -> None:
+    for number in range(10):
+        folder = tmp_path / str(number) / "audit"
+        begin = threading.Barrier(4)
+
+        def write(folder: Path = folder, begin: threading.Barrier = begin) -> None:
+            with AuditLog(folder, "w", unique=True) as log:
+                log.append("verdict", "a", "b", {})
+                begin.wait(30)
+                log.anchor_now()
+
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(write) for _ in range(4)]:
+                done.result()
+        assert [(report.anchored, report.problems) for report in verify(folder)] == [(1, [])] * 4
 
 
 WRITER = """

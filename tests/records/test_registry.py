@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import inspect, update
 
 from raysafe.errors import ModelError, StorageError
 from raysafe.records.digest import folder_digest
 from raysafe.records.evidence import Evidence
 from raysafe.records.registry import Registry
 from raysafe.records.store import Store, open_store
-from raysafe.records.tables import Base
+from raysafe.records.tables import Base, VersionRow
+from raysafe.records.versions import ModelVersion
 
 
 def make_run(folder: Path, *, weights: str = "w", inputs: list[dict[str, str]] | None = None) -> Path:
@@ -142,3 +143,69 @@ def test_processes_that_open_and_write_at_once_lose_nothing(tmp_path: Path) -> N
     assert [w.wait(60) for w in writers] == [0, 0, 0]
     with open_store(url) as store:
         assert [v.version for v in Registry(store).list()] == list(range(1, 13))
+
+
+def test_evidence_belongs_to_the_files_under_all_their_names(store: Store, tmp_path: Path) -> None:
+    registry = Registry(store)
+    make_run(tmp_path / "a")
+    first, _ = registry.register(tmp_path / "a", name="first")
+    registry.add_evidence(first, [evidence(first.digest, 0.9)])
+    second, _ = registry.register(tmp_path / "a", name="second")
+    registry.add_evidence(second, [evidence(first.digest, 0.1)])
+    assert [e.value for e in registry.evidence(first)] == [e.value for e in registry.evidence(second)] == [0.9, 0.1]
+
+
+def test_evidence_that_comes_again_with_another_name_is_not_newer(store: Store, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    passed = evidence(folder_digest(run / "model"))
+    (run / "evidence.json").write_text(json.dumps([passed.model_dump(mode="json")]))
+    registry = Registry(store)
+    version, _ = registry.register(run, name="first")
+    failed = evidence(version.digest, 0.9)
+    registry.add_evidence(version, [failed])
+    registry.register(run, name="second")
+    assert registry.evidence(version) == [passed, failed]
+
+
+@pytest.mark.parametrize("name", ["deadbeef", "0" * 64, "20261105", "DEADBEEF"])
+def test_a_name_that_would_pass_for_a_digest_is_refused(store: Store, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="would pass for a digest"):
+        Registry(store).register(make_run(tmp_path / "a"), name=name)
+
+
+def named_after(store: Store, victim: ModelVersion, impostor: ModelVersion) -> None:
+    """Give a version the name that registering refuses, as a store of an earlier RaySafe may have it."""
+    with store.session() as session:
+        session.execute(update(VersionRow).where(VersionRow.id == impostor.id).values(name=victim.digest))
+
+
+def test_a_digest_never_means_another_model_that_is_called_so(store: Store, tmp_path: Path) -> None:
+    registry = Registry(store)
+    parent, _ = registry.register(make_run(tmp_path / "a"), name="good")
+    inputs = [{"kind": "model", "uri": "a", "sha256": parent.digest}]
+    child, _ = registry.register(make_run(tmp_path / "c", weights="c", inputs=inputs), name="child")
+    named_after(store, parent, registry.register(make_run(tmp_path / "b", weights="b"), name="other")[0])
+    assert registry.get(parent.digest) == parent
+    assert registry.lineage(child) == [parent]
+
+
+def test_a_reference_that_leaves_the_version_open_is_refused_where_one_must_be_meant(
+    store: Store, tmp_path: Path
+) -> None:
+    registry = Registry(store)
+    first, _ = registry.register(make_run(tmp_path / "a"), name="tiny")
+    assert registry.get_exact("tiny") == first
+    second, _ = registry.register(make_run(tmp_path / "b", weights="b"), name="tiny")
+    with pytest.raises(ModelError, match="'tiny' has several versions, tiny:1, tiny:2: say which one is meant"):
+        registry.get_exact("tiny")
+    assert [registry.get_exact(r) for r in ("tiny:1", first.digest, str(tmp_path / "b"))] == [first, first, second]
+    registry.register(tmp_path / "a", name="copy")
+    with pytest.raises(ModelError, match="under several names, tiny:1, copy:1: say which one is meant"):
+        registry.get_exact(first.digest)
+
+
+@pytest.mark.parametrize("reference", ["tiny:²", "tiny:", "tiny:99999999999999999999", "tiny:-1", "tiny:1:1", ""])
+def test_what_is_no_reference_is_not_registered(store: Store, tmp_path: Path, reference: str) -> None:
+    Registry(store).register(make_run(tmp_path / "a"), name="tiny")
+    with pytest.raises(ModelError, match="is not registered"):
+        Registry(store).get(reference)

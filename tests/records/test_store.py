@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from raysafe.errors import StorageError
 from raysafe.records.registry import Registry
@@ -78,6 +78,16 @@ def test_a_reader_waits_for_no_writer(url: str, tmp_path: Path) -> None:
             thread.start()
             assert read.wait(10), "the reader waited for the writer's transaction"
         thread.join()
+
+
+def test_what_a_transaction_reads_is_of_one_moment(url: str, tmp_path: Path) -> None:
+    count = select(func.count()).select_from(VersionRow)
+    with open_store(url) as store, store.reading() as session:
+        before = session.scalar(count)
+        Registry(store).register(make_run(tmp_path / "a"), name="tiny")
+        assert session.scalar(count) == before
+    with open_store(url) as store, store.reading() as session:
+        assert session.scalar(count) == (before or 0) + 1
 
 
 def test_a_failed_transaction_leaves_nothing(url: str, tmp_path: Path) -> None:

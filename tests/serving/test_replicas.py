@@ -1,15 +1,20 @@
 """The model's replica over a real engine on a tiny random Llama, and over an engine that the test holds up."""
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from raysafe.errors import ModelError
 from raysafe.guards.guard import Message
+from raysafe.models import language
 from raysafe.models.generate.engine import Generation, SamplingParams
+from raysafe.records.digest import folder_digest
 from raysafe.serving.backend import Piece, Prompt, PromptRefused
 from raysafe.serving.batcher import Batcher
 from raysafe.serving.replicas import ModelReplica, ReplicaSettings
@@ -68,6 +73,65 @@ def test_files_that_are_not_the_approved_ones_are_never_loaded(tmp_path: Path) -
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="has changed since it was approved"):
         ModelReplica(ReplicaSettings(folder=str(tmp_path), digest="0" * 64))
+
+
+@pytest.fixture
+def approved(tmp_path: Path) -> ReplicaSettings:
+    """A model folder as it was approved, beside one with other weights."""
+    from raysafe.models.chat import PLAIN
+    from raysafe.models.language import load_policy, load_tokenizer, save_policy
+
+    tokenizer = load_tokenizer("preset:tiny")
+    tokenizer.chat_template = PLAIN
+    for name, seed in (("model", 0), ("other", 1)):
+        save_policy(load_policy("preset:tiny", seed=seed), tokenizer, tmp_path / name)
+    return ReplicaSettings(folder=str(tmp_path / "model"), digest=folder_digest(tmp_path / "model"))
+
+
+def swap(settings: ReplicaSettings) -> None:
+    """Write other weights over the approved ones, into the same file."""
+    weights = Path(settings.folder) / "model.safetensors"
+    weights.write_bytes((weights.parents[1] / "other" / weights.name).read_bytes())
+
+
+def test_files_that_change_while_they_are_loaded_are_never_served(
+    approved: ReplicaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = language.load_tokenizer
+    monkeypatch.setattr(language, "load_tokenizer", lambda folder: (swap(approved), load(folder))[1])
+    with pytest.raises(ModelError, match="has changed since it was approved"):
+        ModelReplica(approved)
+
+
+def test_files_that_change_after_they_were_loaded_change_nothing(approved: ReplicaSettings) -> None:
+    replica = ModelReplica(approved)
+    expected = language.load_policy("preset:tiny", seed=0).state_dict()
+    swap(approved)
+    served = replica._engine.model.state_dict()  # type: ignore[attr-defined]
+    assert all(torch.equal(served[name], weights) for name, weights in expected.items())
+
+
+@pytest.mark.parametrize("place", ["../outside", "linked"])
+def test_weights_that_the_digest_does_not_cover_are_never_served(approved: ReplicaSettings, place: str) -> None:
+    folder = Path(approved.folder)
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (folder / "model.safetensors").rename(outside / "model.safetensors")
+    names = dict.fromkeys(load_file(outside / "model.safetensors"), f"{place}/model.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    if place == "linked":
+        (folder / place).symlink_to(outside)
+        with pytest.raises(ModelError, match="linked is a linked folder"):
+            folder_digest(folder)
+        (folder / place).unlink()
+        digest = folder_digest(folder)
+        (folder / place).symlink_to(outside)
+    else:
+        digest = folder_digest(folder)
+    with pytest.raises(ModelError, match=r"which is no file of|is a linked folder"):
+        ModelReplica(approved.model_copy(update={"digest": digest}))
+    with pytest.raises(ModelError, match="which is no file of"):
+        ModelReplica(approved.model_copy(update={"digest": None}))
 
 
 class HeldEngine:

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import delete
 
 from raysafe.cli.serve import describe
-from raysafe.errors import ConfigError, ModelError, NotApproved, RaySafeError
+from raysafe.errors import ConfigError, ModelError, NotApproved, RaySafeError, StorageError
 from raysafe.oversight.review import decide
 from raysafe.records.audit import AuditLog, audit_folder, read_rows
 from raysafe.records.audit_verify import verify
 from raysafe.records.registry import Registry
 from raysafe.records.store import open_store
+from raysafe.records.tables import DecisionRow
 from raysafe.serving import service as service_module
 from raysafe.serving.keys import KeyFile, KeyRing
-from raysafe.serving.service import Service, ServiceConfig, default_keys, start_service
+from raysafe.serving.service import Service, ServiceConfig, approved_version, default_keys, start_service
 
 
 class Shop:
@@ -108,6 +110,40 @@ def test_a_start_that_fails_keeps_no_key(shop: Shop, monkeypatch: pytest.MonkeyP
     with pytest.raises(RaySafeError):
         start_service(shop.config())
     assert KeyFile(default_keys(shop.url)).read() == []
+
+
+def test_a_key_that_cannot_be_kept_leaves_no_service_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = []
+
+    class Deployed(_Stub):
+        def stop(self) -> None:
+            stopped.append(self.url)
+            raise RuntimeError("nor does this work")
+
+    shop.decide("approved")
+    monkeypatch.setattr(service_module, "deploy", lambda *arguments: Deployed())
+    with pytest.raises(StorageError, match="can't write the API keys"):
+        start_service(shop.config(keys="/proc/nokeys/api.json"))
+    assert stopped == [_Stub.url]
+
+
+def test_an_approval_that_the_audit_log_does_not_hold_is_refused(shop: Shop, no_deploy: None) -> None:
+    shop.decide("approved")
+    shop.decide("rejected")
+    with open_store(shop.url) as store, store.session() as session:
+        session.execute(delete(DecisionRow).where(DecisionRow.outcome == "rejected"))
+    with pytest.raises(NotApproved, match=r"ada approved m:1 .* the last word .* is ada's rejection of m:1"):
+        start_service(shop.config())
+
+
+def test_files_that_were_rejected_under_another_name_are_refused(shop: Shop, no_deploy: None) -> None:
+    shop.decide("rejected")
+    with open_store(shop.url) as store:
+        Registry(store).register(shop.model, name="other")
+        with AuditLog(audit_folder(shop.url), writer="review", unique=True) as audit:
+            decide(store, audit, "other", "approved", reviewer="bo", reason="looks fine")
+        with pytest.raises(NotApproved, match="holds the files of m:1, which was rejected by ada: too curt"):
+            approved_version(store, "other")
 
 
 @pytest.fixture(scope="module")
