@@ -2,15 +2,8 @@
 
 import sys
 
+from raysafe.cli.jobs_table import start
 from raysafe.cli.main import guarded
 
-
-def main() -> int:
-    from raysafe.alignment.dpo import DPOJob
-    from raysafe.cli.job import run_job
-
-    return run_job(DPOJob, sys.argv[1:])
-
-
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(lambda: start("dpo", sys.argv[1:])))

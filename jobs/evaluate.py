@@ -2,15 +2,8 @@
 
 import sys
 
+from raysafe.cli.jobs_table import start
 from raysafe.cli.main import guarded
 
-
-def main() -> int:
-    from raysafe.cli.job import run_job
-    from raysafe.evaluation.job import EvaluateJob
-
-    return run_job(EvaluateJob, sys.argv[1:], positional="model")
-
-
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(lambda: start("evaluate", sys.argv[1:], positional="model")))

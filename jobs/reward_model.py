@@ -2,15 +2,8 @@
 
 import sys
 
+from raysafe.cli.jobs_table import start
 from raysafe.cli.main import guarded
 
-
-def main() -> int:
-    from raysafe.alignment.reward_model import RewardModelJob
-    from raysafe.cli.job import run_job
-
-    return run_job(RewardModelJob, sys.argv[1:])
-
-
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(lambda: start("reward-model", sys.argv[1:])))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from raysafe.cli.job import run_job
-from raysafe.evaluation.job import EvaluateJob
+from raysafe.cli.jobs_table import start
 
 
 def main(argv: list[str]) -> int:
     """Parse the job's settings and run it; the model may stand first."""
-    return run_job(EvaluateJob, argv, positional="model")
+    return start("evaluate", argv, positional="model")

@@ -23,3 +23,12 @@ def load_job(name: str) -> type[Job]:
         raise ConfigError(f"'{name}' is no job; known jobs: {', '.join(JOBS)}")
     module, _, attribute = JOBS[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def start(name: str, argv: list[str], *, positional: str | None = None) -> int:
+    """Run a job from its command line; one that this machine can't hold is refused before anything slow is imported."""
+    from raysafe.cli.early import check_resources
+    from raysafe.cli.job import run_job
+
+    check_resources(argv)
+    return run_job(load_job(name), argv, positional=positional)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from raysafe.alignment.reward_model import RewardModelJob
-from raysafe.cli.job import run_job
+from raysafe.cli.jobs_table import start
 
 
 def main(argv: list[str]) -> int:
     """Parse the job's settings and run it."""
-    return run_job(RewardModelJob, argv)
+    return start("reward-model", argv)
