@@ -10,6 +10,8 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 # the controller takes one report a poll: at Ray's two seconds, frequent checkpoints wait for it
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# what Ray prints to stdout of its own accord: Serve's controller, which ends itself, and workers that fit() replaces
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", r"ServeController\.graceful_shutdown failed|worker died or was killed")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 __version__ = "0.1.0"
