@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # what Ray prints to stdout of its own accord: Serve's controller, which ends itself, and workers that fit() replaces
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", r"ServeController\.graceful_shutdown failed|worker died or was killed")
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", r"graceful_shutdown failed|worker died or was killed")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 __version__ = "0.1.0"
