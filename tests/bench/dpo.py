@@ -37,9 +37,9 @@ from raysafe.runtime.cluster import Needs
 from raysafe.runtime.fit import fit
 from raysafe.runtime.learner import FitConfig
 from raysafe.runtime.run import Run
+from tests.real_data import HH_RLHF
 
 BATCH, LEARNING_RATE, BETA, WARM_UP = 16, 1e-4, 0.1, 3
-HH_RLHF = Path(__file__).parents[3] / "shared" / "data" / "hh-rlhf" / "harmless-base-test.jsonl.gz"
 
 
 def settings(threads: int, steps: int, micro_tokens: int) -> FitConfig:

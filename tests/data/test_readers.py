@@ -14,10 +14,10 @@ import pytest
 
 from raysafe.data.readers import read
 from raysafe.errors import DataError
+from tests.real_data import HH_RLHF
 
 PROMPT = [{"role": "user", "content": "Is it safe?"}]
 GOOD = {"prompt": "Is it safe?", "chosen": "Yes, quite.", "rejected": "No."}
-HH_RLHF = Path(__file__).parents[3] / "shared" / "data" / "hh-rlhf" / "harmless-base-test.jsonl.gz"
 
 
 def write(path: Path, rows: list[Any]) -> str:

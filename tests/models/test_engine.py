@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,8 +14,8 @@ from raysafe.models.generate.engine import SamplingParams
 from raysafe.models.generate.transformers_engine import TransformersEngine
 from raysafe.models.language import load_policy, load_tokenizer
 from raysafe.models.presets import Preset, byte_tokenizer, make_policy
+from tests.real_data import STORIES
 
-STORIES = Path(__file__).parents[3] / "shared" / "data" / "stories260K"
 PROMPTS = [[10, 20, 30], [40], [50, 60, 70, 80, 90, 100, 110], [10, 20], [33] * 20]
 GREEDY = SamplingParams(max_tokens=12, temperature=0)
 SAMPLED = SamplingParams(max_tokens=12, temperature=1.3, top_p=0.95, seed=4)

@@ -9,7 +9,7 @@ import pytest
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from raysafe.evaluation.job import ROWS
-from tests.verify.data import RATED
+from tests.real_data import RATED
 from tests.verify.readme import publish
 from tests.verify.shell import Shell
 

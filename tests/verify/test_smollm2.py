@@ -9,7 +9,7 @@ import pytest
 
 from raysafe.config import read_yaml
 from raysafe.runtime.run import Run
-from tests.verify.data import HH_RLHF, SMOLLM2
+from tests.real_data import HH_RLHF, SMOLLM2
 from tests.verify.readme import ROOT, publish
 from tests.verify.shell import BIN, Shell, minutes
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.verify.data import HH_RLHF
+from tests.real_data import HH_RLHF
 from tests.verify.readme import ROOT, publish
 from tests.verify.shell import user_environment
 from tests.verify.test_losses import BENCH_PYTHON

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.verify.readme import ROOT
-
+ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("RAYSAFE_TEST_DATA", ROOT.parent / "shared" / "data"))
 CACHE = Path("~/.cache/raysafe-test").expanduser()
 
+STORIES = SHARED / "stories260K"
 HH_RLHF = SHARED / "hh-rlhf" / "harmless-base-test.jsonl.gz"
 SMOLLM2 = Path(os.environ.get("RAYSAFE_SMOLLM2", CACHE / "SmolLM2-135M-Instruct"))
 RATED = Path(os.environ.get("RAYSAFE_RATED_SENTENCES", CACHE / "rated-sentences"))
