@@ -25,6 +25,9 @@ def check_resources(argv: list[str]) -> None:
         needs = Needs.parse({_NEEDS[field]: value for field, value in asked.items() if value is not None})
     except (ConfigError, TypeError):
         return
+    if needs.gpus > 1:
+        # no place for it either, but the settings have a better remedy: one GPU a worker, and more workers
+        return
     preflight(flags.get("address") or values.get("address"), needs)
 
 

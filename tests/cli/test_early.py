@@ -47,6 +47,7 @@ def test_flags_and_file_are_asked_for_what_the_job_needs(
         ["--beta", "-1"],
         ["--training.workers", "two"],
         ["--training.workers"],
+        ["--training.gpus-per-worker", "8"],
         ["--config", "nowhere.yaml"],
         ["--training.workers", "8", "--address", "ray://elsewhere:10001"],
     ],
