@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 _source: ContextVar[str] = ContextVar("source", default="settings")
+_unchecked: ContextVar[bool] = ContextVar("unchecked", default=False)
 
 
 class Config(BaseModel):
@@ -27,6 +30,11 @@ class Config(BaseModel):
 
     def __init__(self, **values: Any) -> None:
         """Validate; raises ConfigError with one sentence naming each field, value and remedy."""
+        if _unchecked.get():
+            given = type(self).model_construct(**values)
+            for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+                object.__setattr__(self, name, getattr(given, name))
+            return
         outermost = not _inside.get()
         token = _inside.set(True)
         try:
@@ -76,22 +84,54 @@ class Job(Config):
         return f"job: {self.job}\n" + super().to_yaml()
 
 
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Configs made inside are not validated: for what makes inner ones first, whose errors would lack the path."""
+    token = _unchecked.set(True)
+    try:
+        yield
+    finally:
+        _unchecked.reset(token)
+
+
+def plain(config: BaseModel) -> dict[str, Any]:
+    """The values of a config, inner ones as mappings as well: what `parse` validates."""
+    return {name: plain(value) if isinstance(value, BaseModel) else value for name, value in config}
+
+
 def read_yaml(path: str | Path, job: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML file, less its `job` key, which must be `job` where both are given; raises ConfigError."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"can't read config file {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config file {path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of fields to values, found a {type(values).__name__}")
+    _check_keys(values, str(path))
     found = values.pop("job", job)
     if job is not None and found != job:
         raise ConfigError(f"{path} holds settings of the job '{found}', not of '{job}'")
     return values
+
+
+def _check_keys(value: Any, path: str, within: str = "") -> None:
+    """Raise ConfigError for a key that isn't text, at any depth."""
+    if isinstance(value, list):
+        for item in value:
+            _check_keys(item, path, within)
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        if not isinstance(key, str):
+            place = f" in {within}" if within else ""
+            raise ConfigError(f"{path} has the key {key!r}{place}, which is not text: fields are named by text")
+        _check_keys(inner, path, f"{within}.{key}" if within else key)
 
 
 def parse_field(model: type[BaseModel], name: str, value: Any, source: str) -> Any:
@@ -135,9 +175,9 @@ def _explain_one(model: type[BaseModel], problem: Any, source: str, within: tupl
     if problem["type"] == "missing":
         return f"field '{field}' is required in {source}"
     message = problem["msg"].removeprefix("Value error, ")
-    if path:
+    if path and not isinstance(problem["input"], dict):
         return f"{field}: {message}, got {problem['input']!r} ({source})"
-    return f"{message} ({source})"
+    return f"{field}: {message} ({source})" if path else f"{message} ({source})"
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -41,6 +41,10 @@ class DPOJob(PolicyJob):
         check_dpo_options(self.kind, self.label_smoothing)
         return self
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return DPOLearner.measures
+
     def work(self, run: Run) -> None:
         parts = prepare(self, run, "preferences")
         reference = self.reference or self.model
@@ -84,6 +88,8 @@ class DPOBatch:
 
 class DPOLearner(PolicyLearner):
     """Scores pairs by how much further the policy has moved towards the chosen answer than towards the rejected one."""
+
+    measures = ("accuracy", "margin", "chosen_reward", "rejected_reward", "chosen_logp")
 
     def __init__(self, job: DPOJob) -> None:
         super().__init__(job)

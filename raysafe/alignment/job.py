@@ -11,12 +11,16 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from raysafe.config import Job
+from raysafe.data.places import name_rows
 from raysafe.data.tokenise import TooLong
+from raysafe.errors import ConfigError, ModelError
 from raysafe.models.attention import PACKED, check_packable
 from raysafe.models.chat import ChatFormat
 from raysafe.models.language import (
     check_tokenizer,
+    check_vocabulary,
     context_length,
+    load_config,
     load_policy,
     load_tokenizer,
     model_digest,
@@ -83,9 +87,29 @@ class AlignmentJob(Job):
             raise ValueError("track_project does nothing without a tracker: add track, or leave track_project out")
         return self
 
+    @model_validator(mode="after")
+    def _splittable(self) -> Self:
+        check_fractions(self.validation_fraction, self.test_fraction)
+        return self
+
+    @model_validator(mode="after")
+    def _monitored(self) -> Self:
+        known = ("loss", *self.measures)
+        if self.training.monitor not in known:
+            raise ValueError(
+                f"training.monitor '{self.training.monitor}' is not measured here; choose one of {', '.join(known)}"
+            )
+        return self
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Metrics of the job's learner, besides the loss."""
+        return ()
+
     def run(self, resume: Run | None = None) -> Run:
         """Train; leaves model/ and report.html in the run."""
         check_trackers(self.track)
+        self.check_model()
         preflight(self.address, self.training.needs)
         run = resume or Run.create(self)
         with tracked(run, self.track, self.track_project), run.active():
@@ -100,6 +124,16 @@ class AlignmentJob(Job):
     def chat_format(self) -> ChatFormat:
         return ChatFormat(load_tokenizer(self.tokenizer or self.model), self.chat_template)
 
+    def check_model(self) -> None:
+        """Raise ConfigError or ModelError where model, tokenizer and max_length don't go together; needs no weights."""
+        check_vocabulary(load_config(self.model), load_tokenizer(self.tokenizer or self.model))
+        context = self.context
+        if context is not None and self.longest > context:
+            raise ConfigError(
+                f"max_length {self.longest} exceeds the context of {self.model}, which is {context} tokens: "
+                f"set max_length to {context} or less"
+            )
+
     @property
     def fractions(self) -> dict[str, float]:
         """Shares of the three parts that prompts are split into."""
@@ -107,8 +141,27 @@ class AlignmentJob(Job):
         return {"train": rest, "validation": self.validation_fraction, "test": self.test_fraction}
 
     @property
+    def context(self) -> int | None:
+        """Longest sequence that the model takes; None where only max_length says so."""
+        try:
+            return context_length(self.model)
+        except ModelError:
+            if self.max_length is None:
+                raise
+            return None
+
+    @property
     def longest(self) -> int:
         return self.max_length or context_length(self.model)
+
+
+def check_fractions(validation: float, test: float) -> None:
+    """Raise ValueError where two parts of a split leave nothing to train on."""
+    if validation + test >= 1:
+        raise ValueError(
+            f"validation_fraction {validation:g} and test_fraction {test:g} leave no rows to train on: "
+            "their sum must be below 1"
+        )
 
 
 class PolicyJob(AlignmentJob):
@@ -129,6 +182,9 @@ class PolicyLearner(Learner):
         model = load_packable(self.model, self.layout)
         check_tokenizer(model, load_tokenizer(self.tokenizer))
         return apply_lora(model, self.lora) if self.lora else model
+
+    def name_rows(self, rows: pa.Table, places: list[int]) -> str:
+        return name_rows(rows.take(pa.array(places)))
 
     def save(self, module: nn.Module, folder: Path) -> None:
         policy = cast("PreTrainedModel", module)

@@ -31,14 +31,16 @@ def prepare(job: AlignmentJob, run: Run, kind: Kind) -> Parts:
 
 def encode_parts(job: AlignmentJob, run: Run, dataset: Dataset, tables: dict[str, pa.Table], kind: Kind) -> Parts:
     """Tokenise the parts of a data set."""
-    chat = job.chat_format()
+    chat, longest, context = job.chat_format(), job.longest, job.context
     parts = {}
     if job.train_limit:
         tables = tables | {"train": tables["train"].slice(0, job.train_limit)}
     if tables["test"].num_rows:
         run.folder.write(HELD_OUT, to_json_lines(tables["test"].to_pylist()))
     for name, table in tables.items():
-        encoded = tokenise(table, kind, chat, longest=job.longest, too_long=job.too_long)
+        encoded = tokenise(
+            table, kind, chat, longest=longest, too_long=job.too_long, longest_is_context=longest == context
+        )
         parts[name] = with_cost(encoded, share_prompt=job.layout.share_prompt)
     run.event(
         "data",

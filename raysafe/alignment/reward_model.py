@@ -18,6 +18,7 @@ from raysafe.alignment.job import AlignmentJob
 from raysafe.alignment.losses import bradley_terry_loss
 from raysafe.alignment.pairs import pairs_batch, prepare_rated_pairs
 from raysafe.alignment.prepare import prepare
+from raysafe.data.places import name_rows
 from raysafe.errors import DataError
 from raysafe.models.attention import PACKED, check_packable
 from raysafe.models.chat import ChatFormat
@@ -47,6 +48,10 @@ class RewardModelJob(AlignmentJob):
         default=None, gt=0, description="For rated texts: pair those whose ratings differ by at least this."
     )
     pairs_per_text: int = Field(default=4, ge=1, description="For rated texts: partners that each text is offered.")
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return RewardLearner.measures
 
     def work(self, run: Run) -> None:
         parts = prepare_rated_pairs(self, run, self.min_gap) if self.min_gap else prepare(self, run, "preferences")
@@ -90,6 +95,8 @@ class RewardBatch:
 class RewardLearner(Learner):
     """Scores an answer at its last token."""
 
+    measures = ("accuracy", "gap", "reward")
+
     def __init__(self, job: RewardModelJob, *, seed: int) -> None:
         self.model, self.tokenizer, self.chat_template = job.model, job.tokenizer or job.model, job.chat_template
         self.layout, self.seed = job.layout, seed
@@ -119,6 +126,9 @@ class RewardLearner(Learner):
             "gap": (gap_B.sum(), pairs),
             "reward": (rewards_2B.detach().sum(), 2 * pairs),
         }
+
+    def name_rows(self, rows: pa.Table, places: list[int]) -> str:
+        return name_rows(rows.take(pa.array(places)))
 
     def save(self, module: nn.Module, folder: Path) -> None:
         assert isinstance(module, RewardModel)

@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from raysafe.alignment.job import check_fractions
 from raysafe.config import Job
 from raysafe.data.readers import read
 from raysafe.data.schema import Kind
@@ -47,6 +48,7 @@ class ScratchJob(Job):
                 f"shape.width must be a multiple of shape.heads, and these of shape.key_value_heads, got "
                 f"{self.shape.width}, {self.shape.heads} and {self.shape.key_value_heads}"
             )
+        check_fractions(self.validation_fraction, self.test_fraction)
         return self
 
     def run(self, resume: Run | None = None) -> Run:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, get_args
 
 import tyro
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from raysafe.config import Job, check_names, parse_field, read_yaml
+from raysafe.config import Job, check_names, parse_field, plain, read_yaml, unchecked
 from raysafe.errors import ConfigError
 from raysafe.runtime.run import Run
 
@@ -32,15 +39,27 @@ def run_job(job_class: type[Job], argv: list[str], *, positional: str | None = N
 
 
 def parse_job(job_class: type[Job], argv: list[str], config: str | None) -> Job:
-    """A job from flags over the settings of a YAML file; raises ConfigError, or SystemExit as tyro does."""
+    """A job from flags over the settings of a YAML file; raises ConfigError, or SystemExit after --help."""
     values = read_yaml(config, job_class.job) if config else {}
-    return tyro.cli(
-        job_class,
-        args=argv,
-        default=_defaults(job_class, values, config or "the command line"),
-        prog=f"raysafe {job_class.job}",
-        description=_description(job_class),
-    )
+    default, markers = _with_inner_flags(_defaults(job_class, values, config or "the command line"), argv)
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said), unchecked():
+            job = tyro.cli(
+                job_class,
+                args=argv,
+                default=default,
+                prog=f"raysafe {job_class.job}",
+                description=_description(job_class),
+                config=markers,
+            )
+    except SystemExit as leaving:
+        if leaving.code:
+            _refuse(said.getvalue(), argv, list(_flags(job_class)))
+        raise
+    sys.stderr.write(said.getvalue())
+    sources = [*([config] if config else []), *(["the command line"] if argv or not config else [])]
+    return job_class.parse(plain(job), " and ".join(sources))
 
 
 def show_result(run: Run) -> None:
@@ -110,6 +129,124 @@ def _defaults(job_class: type[Job], values: dict[str, Any], source: str) -> Job:
         else:
             fields[name] = field.get_default(call_default_factory=True)
     return job_class.model_construct(**fields)
+
+
+def _with_inner_flags(default: Job, argv: Sequence[str]) -> tuple[Job, tuple[Any, ...]]:
+    """The defaults with each optional inner config (lora) that a flag names, and what makes tyro take such flags.
+
+    tyro would have it chosen by a subcommand, `lora:lora-config`, which is obeyed where it is given.
+    """
+    markers: tuple[Any, ...] = ()
+    for name, field in type(default).model_fields.items():
+        inner = _optional_config(field.annotation)
+        dotted = f"--{name.replace('_', '-')}."
+        wanted = any(argument.replace("_", "-").startswith(dotted) for argument in argv)
+        if inner is None or not wanted or any(argument.startswith(f"{name}:") for argument in argv):
+            continue
+        markers = (tyro.conf.AvoidSubcommands,)
+        if getattr(default, name) is None:
+            default = default.model_copy(update={name: _bare(inner)})
+    return default, markers
+
+
+def _optional_config(annotation: Any) -> type[BaseModel] | None:
+    """The model of `Model | None`."""
+    models = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return models[0] if models and type(None) in get_args(annotation) else None
+
+
+def _bare(model: type[BaseModel]) -> BaseModel:
+    """A config of defaults; fields without one are left for the flags."""
+    return model.model_construct(
+        **{name: tyro.MISSING for name, field in model.model_fields.items() if field.is_required()}
+    )
+
+
+def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every flag that a model's fields have."""
+    if not prefix:
+        yield from (*_OWN, "--help")
+    for field_name, field in model.model_fields.items():
+        name = field_name.replace("_", "-")
+        inner = _optional_config(field.annotation) or field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _flags(inner, f"{prefix}{name}.")
+            continue
+        yield f"--{prefix}{name}"
+        if inner is bool:
+            yield f"--{prefix}no-{name}"
+
+
+_NUMBERS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}
+
+
+def _refuse(said: str, argv: Sequence[str], known: Sequence[str]) -> NoReturn:
+    """Raise ConfigError with one sentence for what tyro said, in a box, of a command line."""
+    plain_text = _unboxed(said)
+    sections = [" ".join(part.split()) for part in re.split(r"^[-─]{4,}$", plain_text, flags=re.MULTILINE)]
+    title, *parts = [part for part in sections if part] or ["the command line can't be read"]
+    text = parts[0] if parts else title
+    unknown = next((part for part in parts if part.startswith("Unrecognized")), None)
+    if unknown:
+        raise ConfigError(_unknown(unknown, argv, known))
+    if title == "Required options":
+        missing = re.findall(r"^(--\w[\w.-]*)", plain_text, re.MULTILINE) or [text]
+        verb = "is" if len(missing) == 1 else "are"
+        raise ConfigError(f"{' and '.join(missing)} {verb} required: give a flag or set it in the --config file")
+    if found := re.match(r"Missing value for argument '([^']+)'\. Expected (\d+)", text):
+        flag, count = found.groups()
+        raise ConfigError(f"{flag} needs {'a value' if count == '1' else f'{count} values'} (the command line)")
+    if found := re.match(r"invalid choice (.+) for argument '([^']+)'\. Expected one of \((.+?),?\)", text):
+        value, flag, choices = found.groups()
+        raise ConfigError(f"{flag} must be one of {choices.replace(chr(39), '')}, got {value} (the command line)")
+    if found := re.match(r"Error parsing (--[\w.-]+)\S*: (.*)", text):
+        flag, reason = found.groups()
+        kinds = re.search(re.escape(flag) + r" (\S+)", " ".join(parts[1:]))
+        wanted = [_NUMBERS[kind] for kind in kinds[1].split("|")] if kinds and _simple(kinds[1]) else []
+        value = _value_of(flag, argv)
+        if wanted and value is not None:
+            raise ConfigError(f"{flag} must be {' or '.join(reversed(wanted))}, got {value!r} (the command line)")
+        raise ConfigError(f"{flag}: {reason} (the command line)")
+    raise ConfigError(f"{text} (the command line)")
+
+
+def _simple(kinds: str) -> bool:
+    return all(kind in _NUMBERS for kind in kinds.split("|"))
+
+
+def _unboxed(said: str) -> str:
+    """The text in a box, its title first, with a rule after each section; tyro draws with dashes outside of UTF-8."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", said).strip().splitlines()
+    head = [line.strip("╭╮─ ") + "\n────" for line in lines[:1]]
+    return "\n".join([*head, *(line.strip("│╰╯ ") for line in lines[1:])])
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+    """What was given to a flag, the last time."""
+    given = None
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == flag:
+            given = value if equals else following
+    return given
+
+
+def _unknown(text: str, argv: Sequence[str], known: Sequence[str]) -> str:
+    """A sentence for the first argument that is no flag of the job, with the flag that may have been meant."""
+    for argument in argv:
+        flag = argument.partition("=")[0]
+        dashed = flag.replace("_", "-")
+        if not flag.startswith("--") or dashed in known:
+            continue
+        ends = [name for name in known if name.endswith(f".{dashed.removeprefix('--')}")]
+        near = ends or difflib.get_close_matches(dashed, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "--help lists the flags"
+        return f"unknown flag '{flag}'; {hint}"
+    found = re.search(r"options: (\S+)", text)
+    stray = found[1].rstrip(",") if found else text
+    before = argv[argv.index(stray) - 1] if stray in argv[1:] else ""
+    after = f" after {before}" if before.startswith("--") else ""
+    return f"unexpected argument '{stray}'{after}; --help lists the flags"
 
 
 def _description(job_class: type[Job]) -> str:

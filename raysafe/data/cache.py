@@ -21,7 +21,8 @@ def default_folder() -> Path:
 
 
 def cache_key(table: pa.Table, *parts: str) -> str:
-    """sha256 over a table's schema and values and further strings."""
+    """sha256 over a table's columns and values, not its metadata, and further strings."""
+    table = table.replace_schema_metadata(None)
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"{len(part)}:{part}".encode())

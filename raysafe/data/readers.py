@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from raysafe.data.conversation import BadValue
 from raysafe.data.files import find_files, raw_rows
+from raysafe.data.places import with_files
 from raysafe.data.schema import SCHEMAS, Kind, Row
 from raysafe.errors import DataError
 from raysafe.records.digest import file_digest
@@ -30,7 +31,7 @@ class BadRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Validated rows in the kind's schema; `row` counts them from 0 in the order of the files."""
+    """Validated rows in the kind's schema; `row` is a row's line, counted on from file to file (places.py)."""
 
     table: pa.Table
     digest: str
@@ -48,15 +49,20 @@ def read(uri: str, kind: Kind, *, skip_bad_rows: bool = False, limit: int | None
     schema = SCHEMAS[kind]
     rows: list[Row] = []
     bad: list[BadRow] = []
+    starts: list[tuple[str, int]] = []
+    line = 0
     for file in files:
+        start = line
+        starts.append((str(file), start))
         for raw in raw_rows(file):
             if limit is not None and len(rows) >= limit:
                 break
+            line = start + raw.line
             if isinstance(raw.value, str):
                 bad.append(BadRow(raw.file, raw.line, raw.value))
                 continue
             try:
-                rows.append(schema.parse(raw.value) | {"row": len(rows)})
+                rows.append(schema.parse(raw.value) | {"row": line})
             except BadValue as error:
                 bad.append(BadRow(raw.file, raw.line, str(error)))
     if bad and not skip_bad_rows:
@@ -66,5 +72,5 @@ def read(uri: str, kind: Kind, *, skip_bad_rows: bool = False, limit: int | None
     if not rows:
         raise DataError(f"{uri} holds no {kind}" + (f": all {len(bad)} rows are bad, first {bad[0]}" if bad else ""))
     digest = hashlib.sha256("".join(file_digest(file) for file in files).encode()).hexdigest()
-    table = pa.Table.from_pylist(rows, schema=schema.arrow)
+    table = with_files(pa.Table.from_pylist(rows, schema=schema.arrow), starts)
     return Dataset(table, digest, bad, uri)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from raysafe.data.cache import TableCache, cache_key
+from raysafe.data.places import like, name_rows
 from raysafe.data.schema import Kind
 from raysafe.errors import DataError
 
@@ -28,29 +29,39 @@ class Encoder(Protocol):
     def fingerprint(self) -> str: ...
 
 
-def tokenise(table: pa.Table, kind: Kind, encoder: Encoder, *, longest: int, too_long: TooLong = "error") -> pa.Table:
+def tokenise(
+    table: pa.Table,
+    kind: Kind,
+    encoder: Encoder,
+    *,
+    longest: int,
+    too_long: TooLong = "error",
+    longest_is_context: bool = False,
+) -> pa.Table:
     """`prompt_ids`, `<answer>_ids`, `length` (tokens of prompt and answers), `row`, and `margin` of preferences.
 
     longest: tokens of prompt and one answer together. Raises DataError for longer rows unless they are to be dropped or
     have their prompts cut from the left; an answer that leaves no room for a prompt's token is dropped in both cases.
+    longest_is_context: nothing longer fits the model, so that errors don't advise to raise max_length.
     """
     if not table.num_rows:
-        return _table(kind, [], [[] for _ in _ANSWERS[kind]], table)
+        return like(_table(kind, [], [[] for _ in _ANSWERS[kind]], table), table)
     key = cache_key(table, _FORMAT, kind, encoder.fingerprint, str(longest), too_long)
-    return TableCache().get(key, lambda: _encode(table, kind, encoder, longest, too_long))
+    advice = "set too_long to drop or truncate-prompt" + ("" if longest_is_context else ", or raise max_length")
+    return like(TableCache().get(key, lambda: _encode(table, kind, encoder, longest, too_long, advice)), table)
 
 
-def _encode(table: pa.Table, kind: Kind, encoder: Encoder, longest: int, too_long: TooLong) -> pa.Table:
+def _encode(table: pa.Table, kind: Kind, encoder: Encoder, longest: int, too_long: TooLong, advice: str) -> pa.Table:
     names = _ANSWERS[kind]
     prompts, *answers = encoder.encode_batch(table["prompt"].to_pylist(), *(table[n].to_pylist() for n in names))
     room = [longest - max(map(len, several)) for several in zip(*answers, strict=True)]
     over = [i for i, prompt in enumerate(prompts) if len(prompt) > room[i]]
     if over and too_long == "error":
-        first, rows = over[0], table["row"].to_pylist()
+        first = over[0]
         length = len(prompts[first]) + longest - room[first]
         raise DataError(
-            f"{len(over)} of {table.num_rows} rows are longer than {longest} tokens (first: row {rows[first]} with "
-            f"{length}): set too_long to drop or truncate-prompt, or raise max_length"
+            f"{len(over)} of {table.num_rows} rows are longer than {longest} tokens (first: row "
+            f"{name_rows(table.slice(first, 1))} with {length}): {advice}"
         )
     keep = np.ones(table.num_rows, dtype=bool)
     for i in over:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raysafe.errors import ModelError
 from raysafe.runtime.pool import parallel_map
@@ -64,7 +65,9 @@ def implicit_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[pa.Table, np.nd
             f"{job.model} and its reference {job.reference} have different tokenizers or chat templates: "
             "set reference to the model that it was trained from"
         )
-    rows = tokenise(pairs, "preferences", chat, longest=context_length(job.model), too_long=job.too_long)
+    rows = tokenise(
+        pairs, "preferences", chat, longest=context_length(job.model), too_long=job.too_long, longest_is_context=True
+    )
     rows = with_cost(rows, share_prompt=job.layout.share_prompt)
     logps_2B2 = []
     for model, name in ((job.model, "model"), (job.reference, "reference")):
@@ -79,7 +82,8 @@ def implicit_rewards(job: EvaluateJob, pairs: pa.Table) -> tuple[pa.Table, np.nd
         )
         logps_2B2.append([scored["logp_chosen"].to_numpy(), scored["logp_rejected"].to_numpy()])
     chosen_B, rejected_B = np.asarray(logps_2B2[0]) - np.asarray(logps_2B2[1])
-    return pairs.take(pa.array(rows["row"])), chosen_B, rejected_B
+    kept = pc.index_in(rows["row"], value_set=pairs["row"].combine_chunks())  # type: ignore[attr-defined]
+    return pairs.take(kept), chosen_B, rejected_B
 
 
 def is_reward_model(model: str) -> bool:

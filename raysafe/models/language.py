@@ -129,7 +129,17 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
 
 def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ModelError where the tokenizer can't be this model's."""
-    rows = cast("Any", model.get_input_embeddings()).weight.shape[0]
+    _check_sizes(cast("Any", model.get_input_embeddings()).weight.shape[0], tokenizer)
+
+
+def check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The same by a model's config alone, which needs no weights."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if rows:
+        _check_sizes(int(rows), tokenizer)
+
+
+def _check_sizes(rows: int, tokenizer: PreTrainedTokenizerBase) -> None:
     used = max(tokenizer.get_vocab().values()) + 1
     if used > rows or used < _FEWEST_USED * rows:
         raise ModelError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
+Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class FitConfig(Config):
@@ -30,16 +31,22 @@ class FitConfig(Config):
     micro_tokens: int = Field(
         default=4096, ge=1, description="Tokens per forward pass on one worker: lower it if memory runs out."
     )
-    learning_rate: float = Field(default=1e-5, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's decay rates of the two moments.")
+    learning_rate: float = Field(default=1e-5, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.95), description="AdamW's decay rates of the two moments.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="cosine", description="Learning rate after the warm-up."
     )
     warmup_fraction: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+        default=0.1,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="Share of the steps in which the learning rate rises.",
     )
-    clip_norm: float | None = Field(default=1.0, gt=0, description="Largest norm of the gradient; none to leave it.")
+    clip_norm: float | None = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Largest norm of the gradient; none to leave it."
+    )
     precision: Precision = Field(
         default="auto",
         description="bfloat16 computes under autocast with float32 weights; auto takes it on GPUs that have it.",
@@ -51,8 +58,8 @@ class FitConfig(Config):
         default=False, description="Recompute activations in the backward pass to save memory."
     )
     workers: int = Field(default=1, ge=1, description="Training processes.")
-    cpus_per_worker: float = Field(default=1, gt=0)
-    gpus_per_worker: float = Field(default=0, ge=0)
+    cpus_per_worker: float = Field(default=1, gt=0, allow_inf_nan=False)
+    gpus_per_worker: float = Field(default=0, ge=0, allow_inf_nan=False)
     evaluate_every: int | None = Field(
         default=None, ge=1, description="Steps between validations; once an epoch by default."
     )
@@ -86,6 +93,9 @@ class Learner(ABC):
     padded: bool = False
     """Whether collate pads rows to the longest, so that micro-batches are sized by count times longest."""
 
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Names of the metrics of loss(), besides the loss itself: what training.monitor may name."""
+
     @abstractmethod
     def build(self) -> nn.Module:
         """Load or construct the module on the CPU in float32; the same on every rank."""
@@ -101,6 +111,10 @@ class Learner(ABC):
         fit() divides by the units of the whole step, over ranks and accumulation. `module` may be wrapped: its forward
         pass must be called through it.
         """
+
+    def name_rows(self, rows: pa.Table, places: list[int]) -> str:
+        """How a message names the rows at `places` of the training rows: their numbers, counted from 0, by default."""
+        return ", ".join(map(str, places[:16])) + (", …" if len(places) > 16 else "")
 
     @abstractmethod
     def save(self, module: nn.Module, folder: Path) -> None:

@@ -108,6 +108,8 @@ class Worker:
         self.asked: ray.ObjectRef | None = None
         self.reported_at = 0.0
         self.stop_wanted = False
+        self.saved_step: int | None = None
+        """Step of the last checkpoint."""
         self._resume()
 
     def train(self) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class Worker:
                 (loss * (self.ranks / weight if active else 0.0)).backward()
             sums.add(loss, metrics, active)
             if not math.isfinite(sums.loss) and not bad:
-                bad = self._row_names(micro)
+                bad = micro.tolist()
         norm = parallel.clip(self.module, config.clip_norm)
         row = sums.over_ranks(weight, self.device)
         if not math.isfinite(row["loss"]) or not math.isfinite(norm):
@@ -226,21 +228,21 @@ class Worker:
     def _out_of_patience(self) -> bool:
         return self.config.patience is not None and self.position.evaluations_without_gain >= self.config.patience
 
-    def _row_names(self, rows: np.ndarray) -> list[int]:
-        if "row" in self.train_rows.column_names:
-            return np.asarray(self.train_rows["row"])[rows].tolist()
-        return rows.tolist()
-
     def _refuse(self, step: int, rows: np.ndarray, bad: list[int], loss: float, norm: float) -> None:
         everyone: list[Any] = [bad]
         if self.ranks > 1:
             everyone = [None] * self.ranks
             dist.all_gather_object(everyone, bad)
-        named = sorted(row for some in everyone for row in some) or sorted(self._row_names(rows))
-        shown = ", ".join(map(str, named[:16])) + (", …" if len(named) > 16 else "")
+        places = sorted(row for some in everyone for row in some) or sorted(rows.tolist())
+        kept = (
+            "there is no checkpoint yet"
+            if self.saved_step is None
+            else f"the last checkpoint is step {self.saved_step}"
+        )
         raise TrainingError(
             f"step {step}: loss {loss:g} and gradient norm {norm:g} are not both finite, in the batch with data rows "
-            f"{shown}; the checkpoint before it is kept. Mend these rows or lower training.learning_rate, then resume"
+            f"{self.learner.name_rows(self.train_rows, places)}; {kept}; a resume would repeat this: "
+            "mend these rows or lower training.learning_rate, then start a new run"
         )
 
     def _tell(self, row: dict[str, Any], *, now: bool) -> None:
@@ -279,6 +281,7 @@ class Worker:
             checkpoint_dir_name=name,
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
         )
+        self.saved_step = self.position.step
 
     def _resume(self) -> None:
         found = ray.train.get_checkpoint()
@@ -290,6 +293,7 @@ class Worker:
             self.position, self.unwritten, known = checkpoints.restore(
                 Path(folder), self.module, self.optimizer, rank=self.rank, device=self.device
             )
+        self.saved_step = self.position.step
         if not known:
             # more ranks than before: the new ones start from their own seed
             checkpoints.seed_everything(self.order.seed + self.position.step, self.rank)

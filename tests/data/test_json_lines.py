@@ -37,7 +37,8 @@ rows: dict[Kind, st.SearchStrategy[dict[str, Any]]] = {
 def test_what_is_written_is_read_again(
     kind: Kind, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    written = [row | {"row": i} for i, row in enumerate(data.draw(st.lists(rows[kind], min_size=1, max_size=3)))]
+    drawn = data.draw(st.lists(rows[kind], min_size=1, max_size=3))
+    written = [row | {"row": i} for i, row in enumerate(drawn, start=1)]
     file = tmp_path_factory.mktemp("rows", numbered=True) / "rows.jsonl"
     file.write_text(to_json_lines(written), encoding="utf-8")
     assert read(str(file), kind).table.to_pylist() == [

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raysafe.data.places import name_rows
 from raysafe.data.ratings import ratings_to_pairs
 from raysafe.data.readers import read
 from raysafe.data.schema import SCHEMAS
@@ -192,4 +193,43 @@ def test_a_gap_or_number_of_partners_that_makes_no_pair_is_refused(gap: float, p
 def test_pairs_of_rated_texts_survive_a_file(tmp_path: Path) -> None:
     pairs = ratings_to_pairs(pa.table({"text": ["a", "b"], "rating": [1.0, 2.0]}), min_gap=0.5, pairs_per_text=1)
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs.to_pylist()))
-    assert read(str(tmp_path / "pairs.jsonl"), "preferences").table.equals(pairs)
+    found = read(str(tmp_path / "pairs.jsonl"), "preferences").table
+    assert found.drop_columns("row").equals(pairs.drop_columns("row"))
+
+
+def test_a_pair_of_rated_texts_is_named_by_the_line_of_the_longer() -> None:
+    table = pa.table({"text": ["a", "a longer text"], "rating": [2.0, 1.0], "row": [7, 9]})
+    assert ratings_to_pairs(table, min_gap=0.5, pairs_per_text=1)["row"].to_pylist() == [9]
+
+
+def long_file(folder: Path) -> Path:
+    rows = [{"prompt": "a", "completion": "b"}, "{oops", {"prompt": "long one", "completion": "b"}]
+    folder.mkdir(exist_ok=True)
+    path = folder / "rows.jsonl"
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def test_a_long_row_is_named_by_file_and_line(tmp_path: Path) -> None:
+    path = long_file(tmp_path / "data")
+    table = read(str(path), "demonstrations", skip_bad_rows=True).table
+    with pytest.raises(DataError) as raised:
+        tokenise(table, "demonstrations", Letters(), longest=5)
+    assert f"(first: row {path}:3 with 11)" in str(raised.value)
+
+
+def test_tokenised_rows_keep_their_files_while_the_cache_does_not_depend_on_where_they_lie(tmp_path: Path) -> None:
+    encoder = Letters()
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        path = long_file(folder)
+        table = read(str(path), "demonstrations", skip_bad_rows=True).table
+        assert name_rows(tokenise(table, "demonstrations", encoder, longest=20)) == f"{path}:1, 3"
+    assert encoder.calls == 1
+
+
+def test_nobody_is_told_to_raise_max_length_above_the_context() -> None:
+    for is_context in (False, True):
+        with pytest.raises(DataError) as raised:
+            tokenise(table_of(["abcdef"]), "preferences", Letters(), longest=5, longest_is_context=is_context)
+        assert ("raise max_length" in str(raised.value)) is not is_context
+        assert "set too_long to drop or truncate-prompt" in str(raised.value)
