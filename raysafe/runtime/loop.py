@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -72,6 +72,14 @@ def learning_rate_factor(config: FitConfig, total_steps: int) -> Callable[[int],
         return 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1.0
 
     return factor
+
+
+def rank(figure: float, step: int, mode: Literal["min", "max"]) -> float:
+    """What Ray Train keeps checkpoints by: higher is better, and of equal figures the earlier one, as for us.
+
+    Else Ray may let go of the very checkpoint that is to be exported.
+    """
+    return (figure if mode == "max" else -figure) - step * 1e-12 * max(1.0, abs(figure))
 
 
 class Worker:
@@ -207,8 +215,9 @@ class Worker:
             known = ", ".join(sorted(figures))
             raise TrainingError(f"training.monitor '{self.config.monitor}' is not measured here; choose one of {known}")
         figure = figures[self.config.monitor]
-        sign = 1 if self.config.monitor_mode == "max" else -1
-        if self.position.best is None or sign * figure > sign * self.position.best:
+        best, best_step = self.position.best, self.position.best_step
+        mode = self.config.monitor_mode
+        if best is None or best_step is None or rank(figure, self.position.step, mode) > rank(best, best_step, mode):
             self.position.best, self.position.best_step = figure, self.position.step
             self.position.evaluations_without_gain = 0
         else:
@@ -268,9 +277,12 @@ class Worker:
             dist.all_gather_object(states, checkpoints.random_state(self.device))
         name = f"step-{self.position.step:08d}"
         figure = row.get(f"validation/{self.config.monitor}")
-        sign = 1 if self.config.monitor_mode == "max" else -1
         # unvalidated checkpoints rank below every validated one, by their step
-        score = -1e30 * (1 - self.position.step * 1e-12) if figure is None else sign * figure
+        score = (
+            -1e30 * (1 - self.position.step * 1e-12)
+            if figure is None
+            else rank(figure, self.position.step, self.config.monitor_mode)
+        )
         folder = None
         if self.rank == 0:
             folder = tempfile.mkdtemp(prefix="raysafe-checkpoint-")

@@ -70,7 +70,7 @@ class ToyLearner(Learner):
         if self.poison is not None and bool((batch.ids_BT[:, 0] == self.poison).any()):
             loss = loss * float("nan")
         right = (logits_BTV.argmax(-1) == target_BT).sum()
-        return loss, {"accuracy": (right, batch.weight)}
+        return loss, {"accuracy": (right, batch.weight), "flat": (batch.weight, batch.weight)}
 
     def save(self, module: nn.Module, folder: Path) -> None:
         module.save_pretrained(folder)  # type: ignore[operator]
