@@ -112,7 +112,7 @@ class AlignmentJob(Job):
         self.check_model()
         preflight(self.address, self.training.needs)
         run = resume or Run.create(self)
-        with tracked(run, self.track, self.track_project), run.active():
+        with run.locked(), tracked(run, self.track, self.track_project), run.active():
             self.work(run)
             write_report(run)
         return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -75,6 +76,10 @@ def guarded(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         return 0
     except SystemExit as leaving:
+        if leaving.code == signal.SIGTERM:
+            # Ray's handler, where Ray was started by other hands
+            print("raysafe: stopped", file=sys.stderr)
+            return 130
         # tyro ends a bad command line this way, having said why
         return leaving.code if isinstance(leaving.code, int) else 2
 

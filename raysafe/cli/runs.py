@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ import tyro
 import yaml
 
 from raysafe.cli.output import print_json, print_table
-from raysafe.errors import ConfigError
+from raysafe.errors import ConfigError, StorageError
 from raysafe.runtime.run import Run
 from raysafe.runtime.storage import Folder
 
@@ -30,21 +30,48 @@ def main(argv: list[str]) -> int:
 def list_runs(*, storage: Storage = "runs", as_json: AsJson = False) -> int:
     """Every run, newest first, with its state and last figures."""
     folder = Folder(storage)
-    runs = [Run.open(folder.join(name)) for name in folder.list() if Folder(folder.join(name)).exists("config.yaml")]
-    runs.sort(key=lambda run: run.events[0]["time"] if run.events else "", reverse=True)
+    uris = [folder.join(name) for name in folder.list()]
+    runs = [_listed(uri) for uri in uris if Folder(uri).exists("config.yaml")]
+    runs.sort(key=lambda run: run.started, reverse=True)
     if as_json:
-        print_json([{"run": r.uri, "job": r.config.get("job"), "status": r.status} | _last(r) for r in runs])
+        print_json([run.facts | run.figures for run in runs])
         return 0
     if not runs:
         print(f"no runs in {folder.uri}")
         return 0
     rows: list[tuple[object, ...]] = []
     for run in runs:
-        last = _last(run)
-        figures = (_number(last.get(name)) for name in _SHOWN)
-        rows.append((run.name, run.config.get("job"), run.status, _age(run), last.get("step"), *figures))
+        figures = (_number(run.figures.get(name)) for name in _SHOWN)
+        # a reason is as wide as a table: it has its own line below
+        rows.append((run.name, run.facts["job"], run.facts["status"], run.age, run.figures.get("step"), *figures))
     print_table(("run", "job", "status", "age", "step", *_SHOWN), rows)
+    for run in runs:
+        if "reason" in run.facts:
+            print(f"{run.name} is unreadable: {run.facts['reason']}")
     return 0
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What `runs list` says of a run."""
+
+    name: str
+    facts: dict[str, Any]
+    started: str = ""
+    age: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def _listed(uri: str) -> _Listed:
+    """One row; a damaged run is one too, with the reason."""
+    try:
+        run = Run.open(uri)
+        facts = {"run": run.uri, "job": run.config.get("job"), "status": run.status}
+        if run.folder.exists("environment.json"):
+            _ = run.environment  # only whether `runs show` could read it
+        return _Listed(run.name, facts, run.events[0]["time"] if run.events else "", _age(run), _last(run))
+    except StorageError as error:
+        return _Listed(uri.rsplit("/", 1)[-1], {"run": uri, "job": None, "status": "unreadable", "reason": str(error)})
 
 
 def show(run: tyro.conf.Positional[str], *, storage: Storage = "runs", as_json: AsJson = False) -> int:
@@ -106,7 +133,7 @@ def compare(runs: tyro.conf.Positional[tuple[str, ...]], *, storage: Storage = "
         return 0
     labels = list(groups)
     for label, group in groups.items():
-        print(f"{label}: {len(group)} run(s), seeds {', '.join(str(r.config['seed']) for r in group)}")
+        print(f"{label}: {len(group)} run(s), seeds {', '.join(str(_seed(r)) for r in group)}")
     rows = [(r["figure"], *(_estimate(r[label]) for label in labels), _verdict(r["test"])) for r in result]
     print_table(("figure", *labels, "paired difference" if len(labels) == 2 else ""), rows)
     return 0

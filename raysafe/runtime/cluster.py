@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
+import threading
 import time
 from dataclasses import dataclass
 
@@ -81,7 +83,7 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
     """Start a local Ray, or join the one at `address` (or RAY_ADDRESS), unless this process has one already.
 
     Raises ResourceError where `needs` can't be met: before Ray is started when it is local, after joining otherwise,
-    counting what the autoscaler may still add.
+    counting what the autoscaler may still add. From then on SIGTERM raises KeyboardInterrupt, as Ctrl-C does.
     """
     import ray
 
@@ -101,8 +103,16 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
                     logging_level=logging.ERROR,
                     configure_logging=True,
                 )
+        except SystemExit as leaving:
+            # Ray's own handler of SIGTERM, while it starts
+            if leaving.code == signal.SIGTERM:
+                raise KeyboardInterrupt from None
+            raise
         except ConnectionError as error:
             raise ResourceError(f"can't join a Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
+        if threading.current_thread() is threading.main_thread():
+            # Ray's handler leaves by sys.exit(), past what Ctrl-C cleans up, and its threads then abort the process
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         if needs is not None:
             preflight(None, needs)
 

@@ -137,7 +137,9 @@ def fit(
     if failure:
         raise _explained(failure[0], run) from failure[0]
     if outcome is None:
-        raise TrainingError(f"the workers ended without a result; look at {run.uri}/events.jsonl, then resume the run")
+        raise TrainingError(
+            f"the workers ended without a result; look at {run.uri}/events.jsonl, then: raysafe runs resume {run.uri}"
+        )
     if outcome["status"] == "stopped":
         raise Interrupted(
             f"stopped at step {outcome['step']} with a checkpoint; go on with: raysafe runs resume {run.uri}"
@@ -154,6 +156,7 @@ def _follow(done: threading.Event, inbox: Any, run: Run, progress: Progress, mem
     asked = False
     ended = False
     flushed = run.flushed_step
+    resumed = 0
     while not ended:
         try:
             # not Thread.join: a Ctrl-C inside it marks a running thread as ended in CPython 3.11
@@ -161,10 +164,14 @@ def _follow(done: threading.Event, inbox: Any, run: Run, progress: Progress, mem
             rows, events, total = ray.get(inbox.drain.remote())
             for event, fields in events:
                 run.event(event, **fields)
+                # the rows up to there are told again: they belong in the files, but are no progress
+                resumed = fields["step"] if event == "resumed" else resumed
             for row in rows:
                 step = row.pop("step")
                 run.log(before + step, row | ({"member": member} if member else {}))
-                progress.show(step, total, row)
+                progress.record(step, row)
+                if step > resumed:
+                    progress.show(step, total, row)
             if run.flushed_step != flushed:
                 flushed = run.flushed_step
                 inbox.wrote.remote(flushed - before)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tensorboardX import SummaryWriter
-
+from raysafe.errors import RaySafeError
 from raysafe.runtime.bar import Bar
 from raysafe.runtime.run import Run
+from raysafe.runtime.tensorboard import EventFile
 
 TENSORBOARD = "tensorboard"
 _SHOWN = ("loss", "accuracy", "validation/loss", "validation/accuracy", "tokens_per_s")
@@ -26,7 +28,9 @@ class Progress:
         # event files are appended to, which object stores can't: there they are written here and copied at the end
         self.scratch = None if run.folder.is_local else tempfile.TemporaryDirectory(prefix="raysafe-tensorboard-")
         folder = Path(self.scratch.name) if self.scratch else run.folder.local_path(TENSORBOARD)
-        self.writer = SummaryWriter(str(folder), flush_secs=10)
+        self.events: EventFile | None = None
+        self._recorded = True
+        self._try(lambda: self._open(folder))
 
     def __enter__(self) -> Self:
         self.bar.__enter__()
@@ -36,14 +40,15 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.__exit__(kind, error, trace)
-        self.writer.close()
-        if self.scratch is not None:
-            self.run.folder.upload(self.scratch.name, TENSORBOARD)
-            self.scratch.cleanup()
+        self._try(self._close)
+
+    def record(self, step: int, row: dict[str, Any]) -> None:
+        """A row for TensorBoard."""
+        if (events := self.events) is not None:
+            self._try(lambda: events.add(step, row))
 
     def show(self, step: int, total: int | None, row: dict[str, Any]) -> None:
-        for name, value in row.items():
-            self.writer.add_scalar(name, value, step)
+        """A row for the bar."""
         self.shown |= {name: row[name] for name in _SHOWN if name in row}
         self.bar.title, self.bar.total = self.title, total
         self.bar.show(step, "  ".join(f"{name} {value:.4g}" for name, value in self.shown.items()))
@@ -51,3 +56,29 @@ class Progress:
     def say(self, text: str) -> None:
         self.bar.title = self.title
         self.bar.say(text)
+
+    def _open(self, folder: Path) -> None:
+        self.events = EventFile(folder)
+
+    def _close(self) -> None:
+        try:
+            if self.events is not None:
+                self.events.flush()
+            if self.scratch is not None:
+                self.run.folder.upload(self.scratch.name, TENSORBOARD)
+        finally:
+            if self.scratch is not None:
+                self.scratch.cleanup()
+
+    def _try(self, action: Callable[[], None]) -> None:
+        """Do what TensorBoard needs; a disk that refuses it ends that, with a sentence and an event."""
+        if not self._recorded:
+            return
+        try:
+            action()
+        except (OSError, RaySafeError) as error:
+            self._recorded, self.events = False, None
+            self.say(f"TensorBoard gets no more rows, training goes on without it: {error}")
+            # a disk that takes no event stops the run by itself
+            with suppress(RaySafeError):
+                self.run.event("tensorboard-failed", reason=str(error))

@@ -2,32 +2,38 @@
 
 It holds config.yaml, environment.json, metrics.parquet (one row a step), events.jsonl, checkpoints/, model/,
 evidence.json and report.html.
-The driver is the only writer; every file is replaced whole.
+The driver is the only writer, by a lock on local disks; every file is replaced whole.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from raysafe.config import Job
-from raysafe.errors import Interrupted, StorageError
+from raysafe.errors import ConfigError, Interrupted, StorageError
 from raysafe.records.evidence import Evidence
+from raysafe.runtime import files
 from raysafe.runtime.environment import describe_environment
+from raysafe.runtime.lock import Held, exclusive
 from raysafe.runtime.storage import Folder
 
 FLUSH_INTERVAL_S = 5.0
+REASON_LENGTH = 200
+LOCK = ".lock"
+Parsed = TypeVar("Parsed")
 Status = Literal["created", "running", "finished", "failed", "interrupted"]
 _STATUS_EVENTS = {"created", "running", "finished", "failed", "interrupted"}
 
@@ -45,6 +51,7 @@ class Run:
         self._unwritten = 0
         self._flushed_at = time.monotonic()
         self.flushed_step = 0
+        self._locked = self._refused = False
 
     @classmethod
     def create(cls, job: Job) -> Self:
@@ -65,10 +72,7 @@ class Run:
             raise StorageError(
                 f"{uri} is not a run: it has no config.yaml; `raysafe runs list` shows the runs there are"
             )
-        if run.folder.exists("events.jsonl"):
-            run._events = [json.loads(line) for line in run.folder.read("events.jsonl").splitlines()]
-        if run.folder.exists("metrics.parquet"):
-            run._metrics = pq.read_table(pa.BufferReader(run.folder.read("metrics.parquet"))).to_pylist()
+        run._load()
         return run
 
     @property
@@ -86,11 +90,11 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The job's settings as they were given, with its `job` name."""
-        return yaml.safe_load(self.folder.read("config.yaml"))
+        return self._parsed("config.yaml", files.settings)
 
     @property
     def environment(self) -> dict[str, Any]:
-        return json.loads(self.folder.read("environment.json"))
+        return self._parsed("environment.json", files.environment)
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -105,12 +109,14 @@ class Run:
     def evidence(self) -> list[Evidence]:
         if not self.folder.exists("evidence.json"):
             return []
-        return [Evidence.model_validate(item) for item in json.loads(self.folder.read("evidence.json"))]
+        return self._parsed("evidence.json", files.evidence)
 
     def event(self, event: str, **fields: Any) -> None:
         """Append to events.jsonl, at once. Some events set the status: running, finished, failed, interrupted."""
         # trackers' threads write events too
         with self._event_lock:
+            if self._refused:
+                return
             self._events.append({"time": datetime.now(UTC).isoformat(), "event": event, **fields})
             self.folder.write("events.jsonl", "".join(json.dumps(e, default=str) + "\n" for e in self._events))
 
@@ -127,7 +133,7 @@ class Run:
 
     def flush(self) -> None:
         """Write metrics.parquet."""
-        if not self._unwritten:
+        if not self._unwritten or self._refused:
             return
         names = {"step": None} | {name: None for row in self._metrics for name in row if name != "step"}
         columns = {name: [row.get(name) for row in self._metrics] for name in names}
@@ -139,21 +145,75 @@ class Run:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Keep the status true while work is done: running, then finished, interrupted or failed."""
-        self.event("running")
-        try:
+        """Keep the status true while work is done: running, then finished, interrupted or failed.
+
+        Raises StorageError where another driver is at work on the run, and Interrupted for a Ctrl-C.
+        """
+        with self.locked():
+            self.event("running")
+            try:
+                yield
+                self.flush()
+            except KeyboardInterrupt:
+                self._close("interrupted")
+                raise Interrupted(f"stopped; go on with: raysafe runs resume {self.uri}") from None
+            except Interrupted:
+                self._close("interrupted")
+                raise
+            except BaseException as error:
+                self._close("failed", error=f"{type(error).__name__}: {error}")
+                raise
+            self.event("finished")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the run's only driver; `active` is. After a refusal, a StorageError, this Run writes nothing more.
+
+        Object stores have no locks: there it is up to the user.
+        """
+        if self._locked or not self.folder.is_local:
             yield
-        except (KeyboardInterrupt, Interrupted):
-            self._close("interrupted")
-            raise
-        except BaseException as error:
-            self._close("failed", error=f"{type(error).__name__}: {error}")
-            raise
-        self._close("finished")
+            return
+        with ExitStack() as stack:
+            try:
+                with self.folder.told(LOCK):
+                    stack.enter_context(exclusive(self.folder.local_path(LOCK)))
+            except Held as holder:
+                self._refused = True
+                raise StorageError(f"{self.uri} is at work in {holder}: wait for it, or stop it") from None
+            self._locked = True
+            try:
+                # another driver may have ended since this Run was opened
+                self._load()
+                yield
+            finally:
+                self._locked = False
 
     def _close(self, event: str, **fields: Any) -> None:
-        self.flush()
-        self.event(event, **fields)
+        """Write what can be written; what ended the work is the error to tell, not what the disk says now."""
+        with suppress(StorageError):
+            self.flush()
+        with suppress(StorageError):
+            self.event(event, **fields)
+
+    def _load(self) -> None:
+        with self._event_lock:
+            if self.folder.exists("events.jsonl"):
+                self._events = self._parsed("events.jsonl", files.events)
+        if self.folder.exists("metrics.parquet") and not self._unwritten:
+            self._metrics = self._parsed("metrics.parquet", files.metrics)
+
+    def _parsed(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed:
+        """What a file of the run holds; raises StorageError where it isn't what the run wrote."""
+        content = self.folder.read(name)
+        try:
+            return parse(content)
+        # pyarrow tells some damage as OSError
+        except (ValueError, OSError, yaml.YAMLError, pa.ArrowException, ConfigError) as error:
+            reason = textwrap.shorten(str(error), REASON_LENGTH, placeholder=" …")
+            raise StorageError(
+                f"{self.folder.join(name)} is damaged: {reason}; restore it, or delete the run"
+            ) from None
 
     def record_input(self, kind: Literal["data", "model"], uri: str, digest: str) -> None:
         """Lineage: what this run was made from."""

@@ -46,18 +46,20 @@ class Folder:
         return f"{self.uri.rstrip('/')}/{name}"
 
     def exists(self, name: str = "") -> bool:
-        return self.fs.get_file_info(self._at(name)).type != fs.FileType.NotFound
+        with self.told(name):
+            return self.fs.get_file_info(self._at(name)).type != fs.FileType.NotFound
 
     def create(self) -> None:
-        with _told(self.uri):
-            self.fs.create_dir(self.path, recursive=True)
+        """Make the folder; raises StorageError where none can be."""
+        with self.told():
+            self._make(self.path)
 
     def write(self, name: str, content: bytes | str) -> None:
         """Replace `name` atomically; raises StorageError on a full disk or missing permission."""
         data = content.encode() if isinstance(content, str) else content
         target = self._at(name)
-        with _told(f"{self.uri}/{name}"):
-            self.fs.create_dir(os.path.dirname(target), recursive=True)
+        with self.told(name):
+            self._make(os.path.dirname(target))
             # an object store's put is atomic by itself; a local file is written beside and renamed
             temporary = f"{target}.{uuid.uuid4().hex[:8]}.tmp" if self.is_local else target
             try:
@@ -71,20 +73,21 @@ class Folder:
                 raise
 
     def read(self, name: str) -> bytes:
-        with _told(f"{self.uri}/{name}"), self.fs.open_input_stream(self._at(name)) as stream:
+        with self.told(name), self.fs.open_input_stream(self._at(name)) as stream:
             return stream.read()
 
     def list(self) -> list[str]:
         """Names in the folder, sorted; none where it doesn't exist."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
-        return sorted(info.base_name for info in self.fs.get_file_info(selector))
+        with self.told():
+            return sorted(info.base_name for info in self.fs.get_file_info(selector))
 
     def upload(self, local: str | Path, name: str) -> None:
         """Copy a local folder to `name` here; a complete copy replaces an old one at once on a local disk."""
         target = self._at(name)
-        with _told(f"{self.uri}/{name}"):
+        with self.told(name):
             temporary = f"{target}.{uuid.uuid4().hex[:8]}.tmp" if self.is_local else target
-            self.fs.create_dir(temporary, recursive=True)
+            self._make(temporary)
             fs.copy_files(str(local), temporary, destination_filesystem=self.fs)
             if temporary != target:
                 if self.exists(name):
@@ -92,22 +95,37 @@ class Folder:
                 self.fs.move(temporary, target)
 
     def download(self, name: str, local: str | Path) -> None:
-        with _told(f"{self.uri}/{name}"):
+        with self.told(name):
             Path(local).mkdir(parents=True, exist_ok=True)
             fs.copy_files(self._at(name), str(local), source_filesystem=self.fs)
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{name}" if name else self.path
 
+    def _make(self, path: str) -> None:
+        try:
+            self.fs.create_dir(path, recursive=True)
+        except OSError as error:
+            # other numbers say what is wrong with the disk, not with the name
+            if error.errno not in (errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL):
+                raise
+            reason = os.strerror(error.errno)
+            raise StorageError(f"can't make {path} ({reason}): give a folder that can be made: --storage") from error
 
-@contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Turn an operating system error into a sentence that names the place and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StorageError(f"the disk that holds {where} is full: free some space, then resume the run") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(f"no permission to write or read {where}: choose another --storage") from error
-        raise StorageError(f"can't use {where}: {error}") from error
+    @contextmanager
+    def told(self, name: str = "") -> Iterator[None]:
+        """Turn an operating system error into a sentence that names the place and the remedy."""
+        where = self.join(name) if name else self.uri
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                then = f": raysafe runs resume {self.uri}" if self.exists("config.yaml") else " try again"
+                raise StorageError(f"the disk that holds {where} is full: free some space, then{then}") from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise StorageError(f"no permission to write or read {where}: choose another --storage") from error
+            if error.errno == errno.ENOTDIR:
+                raise StorageError(
+                    f"{where} is not a folder: give one that is, or that can be made: --storage"
+                ) from error
+            raise StorageError(f"can't use {where}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raysafe.cli.job import parse_job
-from raysafe.cli.main import COMMANDS, main
+from raysafe.cli.main import COMMANDS, guarded, main
 from raysafe.errors import ConfigError
 
 
@@ -96,3 +97,8 @@ def test_settings_are_frozen_and_checked_at_construction() -> None:
         DPOJob(model="m", data="d", kind="sigmoidal")
     with pytest.raises(Exception, match="frozen"):
         DPOJob(model="m", data="d").beta = 0.5
+
+
+def test_sigterm_that_ray_makes_a_system_exit_is_a_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: sys.exit(signal.SIGTERM)) == 130
+    assert capsys.readouterr().err == "raysafe: stopped\n"

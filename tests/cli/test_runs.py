@@ -125,3 +125,43 @@ def test_looking_at_runs_imports_neither_torch_nor_ray(runs: list[Run]) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stderr.strip() == "[]"
+
+
+DAMAGE = {
+    "config.yaml": [b"job: [", b"- 1\n", b"1: 2\n", b"seed: many\n"],
+    "metrics.parquet": [b"garbage", b"", b"PAR1" + bytes(60) + b"PAR1"],
+    "events.jsonl": [b'{"time": "2026-11-01T00:00:00+00:00", "ev', b"1\n", b'{"event": "created", "time": "x"}\n'],
+    "environment.json": [b"{", b"[]", b'{"inputs": [1]}'],
+    "evidence.json": [b"[", b"{}", b'[{"suite": 1}]'],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, c) for name, many in DAMAGE.items() for c in many])
+def test_a_damaged_run_is_one_unreadable_row_and_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+) -> None:
+    good, bad = (make(tmp_path, beta=0.1, seed=seed, loss=0.5) for seed in (1, 2))
+    bad.folder.write(name, content)
+    listed = json.loads(output(capsys, "list", "--storage", str(tmp_path), "--json"))
+    assert [(row["run"], row["status"]) for row in listed] == [(good.uri, "finished"), (bad.uri, "unreadable")]
+    damaged = f"{bad.uri}/{name} is damaged: "
+    assert listed[1]["reason"].startswith(damaged)
+    text = output(capsys, "list", "--storage", str(tmp_path))
+    assert "unreadable" in text
+    assert f"{bad.name} is unreadable: {damaged}" in text
+    assert main(["runs", "show", bad.uri]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"raysafe: {damaged}")
+    assert error.endswith("; restore it, or delete the run\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.parquet", "events.jsonl"])
+@pytest.mark.parametrize("command", ["resume", "compare"])
+def test_a_damaged_run_is_neither_resumed_nor_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    good, bad = (make(tmp_path, beta=0.1, seed=seed, loss=0.5, status="failed") for seed in (1, 2))
+    bad.folder.write(name, DAMAGE[name][0])
+    assert main(["runs", command, bad.uri, *([good.uri] if command == "compare" else [])]) == 2
+    assert capsys.readouterr().err.startswith(f"raysafe: {bad.uri}/{name} is damaged: ")

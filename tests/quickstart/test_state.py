@@ -5,6 +5,7 @@ from typing import ClassVar
 import pytest
 
 from raysafe.config import Job
+from raysafe.errors import Interrupted
 from raysafe.quickstart.state import State
 from raysafe.runtime.run import Run
 
@@ -28,7 +29,7 @@ class Never(Job):
 
 def test_an_interrupted_stage_goes_on_in_its_own_run(tmp_path):
     job = Flaky(storage=str(tmp_path))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         State(tmp_path, "a").run("sft", job)
     first = State(tmp_path, "a").get("sft")
     run = State(tmp_path, "a").run("sft", job)

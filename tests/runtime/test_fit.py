@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +19,9 @@ from safetensors.torch import load_file
 
 from raysafe.config import Job
 from raysafe.errors import TrainingError
-from raysafe.runtime.fit import fit
+from raysafe.runtime.fit import Inbox, _follow, fit
 from raysafe.runtime.learner import FitConfig
+from raysafe.runtime.progress import Progress
 from raysafe.runtime.run import Run
 from tests.runtime.toys import ToyLearner, counting_rows
 
@@ -173,7 +175,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
 def test_a_run_ended_in_the_middle_and_resumed_has_the_weights_of_one_never_ended(
     undisturbed: Run, tmp_path: Path, sign: signal.Signals, code: int
 ) -> None:
@@ -191,3 +195,82 @@ def test_a_run_ended_in_the_middle_and_resumed_has_the_weights_of_one_never_ende
     expected = weights(undisturbed)
     assert all(torch.equal(expected[name], tensor) for name, tensor in weights(resumed).items())
     assert losses(resumed) == losses(Run.open(undisturbed.uri))
+
+
+def test_progress_after_a_resume_starts_behind_the_resumed_step(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    run = Run.create(ToyJob(storage=str(tmp_path)))
+    inbox: Any = ray.remote(num_cpus=0)(Inbox).remote()
+    ray.get(inbox.note.remote("resumed", {"step": 26, "workers": 1}))
+    ray.get(inbox.put.remote([{"step": step, "loss": 1.0} for step in (25, 26, 27, 28)], 280))
+    done, shown = threading.Event(), []
+    done.set()
+    monkeypatch.setattr(Progress, "show", lambda self, step, total, row: shown.append(step))
+    with Progress(run, "toy") as progress:
+        _follow(done, inbox, run, progress, 0)
+    assert shown == [27, 28]
+    assert [row["step"] for row in run.metrics] == [25, 26, 27, 28]
+
+
+def test_a_disk_that_refuses_tensorboards_file_costs_an_event_and_a_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = Run.create(ToyJob(storage=str(tmp_path)))
+    with Progress(run, "toy") as progress:
+        (file,) = run.folder.local_path("tensorboard").iterdir()
+        file.unlink()
+        file.symlink_to("/dev/full")
+        for step in (1, 2):
+            progress.record(step, {"loss": 1.0})
+    (event,) = [e for e in Run.open(run.uri).events if e["event"] == "tensorboard-failed"]
+    assert "No space left on device" in event["reason"]
+    told = capfd.readouterr().err
+    assert told.count("TensorBoard gets no more rows") == 1
+    assert "Traceback" not in told
+
+
+def test_tensorboards_file_holds_every_row(tmp_path: Path) -> None:
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import masked_crc32c
+
+    run = Run.create(ToyJob(storage=str(tmp_path)))
+    with Progress(run, "toy") as progress:
+        for step in (1, 2):
+            progress.record(step, {"loss": step / 2, "validation/loss": 3.0})
+    (file,) = run.folder.local_path("tensorboard").iterdir()
+    data, events = file.read_bytes(), []
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        body = data[12 : 12 + length]
+        assert int.from_bytes(data[8:12], "little") == masked_crc32c(data[:8])
+        assert int.from_bytes(data[12 + length : 16 + length], "little") == masked_crc32c(body)
+        events.append(event_pb2.Event.FromString(body))  # pyright: ignore[reportAttributeAccessIssue]
+        data = data[16 + length :]
+    rows = [(e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in events[1:]]
+    assert events[0].file_version == "brain.Event:2"
+    assert rows == [(1, {"loss": 0.5, "validation/loss": 3.0}), (2, {"loss": 1.0, "validation/loss": 3.0})]
+
+
+DYING = """
+import os, time
+import ray
+from raysafe.runtime.cluster import connect
+connect()
+@ray.remote(max_retries=0)
+def die():
+    os._exit(1)
+try:
+    ray.get(die.remote())
+except ray.exceptions.WorkerCrashedError:
+    time.sleep(2)
+    print("it died")
+"""
+
+
+def test_rays_notes_on_dead_workers_stay_off_the_output() -> None:
+    environment = os.environ | {"RAY_ADDRESS": ""}
+    ended = subprocess.run([sys.executable, "-c", DYING], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout == "it died\n"

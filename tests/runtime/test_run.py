@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysafe.config import Job
-from raysafe.errors import Interrupted, StorageError
+from raysafe.errors import Interrupted, StorageError, TrainingError
 from raysafe.records.evidence import Evidence
 from raysafe.runtime.run import Run
 from raysafe.runtime.storage import Folder
@@ -84,7 +89,7 @@ def test_the_status_is_that_of_the_work(run: Run, error: BaseException | None, s
     if error is None:
         work()
     else:
-        with pytest.raises(type(error)):
+        with pytest.raises(Interrupted if status == "interrupted" else type(error)):
             work()
     opened = Run.open(run.uri)
     assert opened.status == status
@@ -123,7 +128,8 @@ def test_a_uri_that_cannot_be_opened_is_one_sentence(uri: str) -> None:
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (errno.ENOSPC, "the disk that holds .* is full: free some space, then resume"),
+        (errno.ENOSPC, "the disk that holds .* is full: free some space, then: raysafe runs resume /"),
+        (errno.EDQUOT, "the disk that holds .* is full: free some space, then: raysafe runs resume /"),
         (errno.EACCES, "no permission to write or read .*: choose another --storage"),
         (errno.EROFS, "no permission to write or read"),
         (errno.EIO, "can't use"),
@@ -185,3 +191,100 @@ def test_a_folder_is_uploaded_whole_and_replaces_the_old(tmp_path: Path) -> None
     assert sorted(p.name for p in Path(folder.path, "model").iterdir()) == ["two", "weights"]
     folder.download("model", tmp_path / "back")
     assert json.dumps(sorted(p.name for p in (tmp_path / "back").iterdir())) == '["two", "weights"]'
+
+
+HOLDER = """
+import sys
+from raysafe.runtime.run import Run
+with Run.open(sys.argv[1]).active():
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(run: Run) -> subprocess.Popen[str]:
+    """Another driver, at work on the run until its input ends."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, run.uri], **pipes)
+    assert process.stdout is not None and process.stdout.readline() == "at work\n"
+    return process
+
+
+def test_a_second_driver_of_a_run_is_refused_by_name_and_writes_nothing(run: Run) -> None:
+    with hold(run) as process:
+        before = {path: path.read_bytes() for path in Path(run.uri).iterdir()}
+        second = Run.open(run.uri)
+        with pytest.raises(StorageError) as refused, second.active():
+            pytest.fail("two drivers at once")
+        second.event("track-failed")
+        second.log(1, {"loss": 1.0})
+        second.flush()
+        assert {path: path.read_bytes() for path in Path(run.uri).iterdir()} == before
+        process.communicate("")
+    place = f"process {process.pid} on {socket.gethostname()}"
+    assert str(refused.value) == f"{run.uri} is at work in {place}: wait for it, or stop it"
+    assert refused.value.exit_code == 2
+
+
+def test_a_killed_driver_leaves_no_lock(run: Run) -> None:
+    with hold(run) as process:
+        process.send_signal(signal.SIGKILL)
+    with Run.open(run.uri).active():
+        pass
+    assert Run.open(run.uri).status == "finished"
+
+
+def test_what_another_driver_wrote_before_the_lock_was_free_is_kept(run: Run) -> None:
+    late = Run.open(run.uri)
+    with run.active():
+        run.log(1, {"loss": 1.0})
+    with late.active():
+        late.log(2, {"loss": 2.0})
+    opened = Run.open(run.uri)
+    assert [e["event"] for e in opened.events] == ["created", "running", "finished", "running", "finished"]
+    assert opened.metrics == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0}]
+
+
+def test_a_driver_may_hold_the_lock_around_its_work(run: Run) -> None:
+    with run.locked(), run.active():
+        assert (run.folder.read(".lock").decode()) == f"{os.getpid()} {socket.gethostname()}\n"
+    assert Run.open(run.uri).status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(TrainingError("no"), "failed"), (KeyboardInterrupt(), "interrupted"), (Interrupted("at 3"), "interrupted")],
+)
+def test_a_full_disk_at_the_end_hides_neither_the_first_error_nor_the_status(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
+) -> None:
+    refuse_metrics(run, monkeypatch)
+    told = "stopped; go on with" if isinstance(error, KeyboardInterrupt) else str(error)
+    with pytest.raises((TrainingError, Interrupted), match=told), run.active():
+        run.log(1, {"loss": 1.0})
+        raise error
+    assert Run.open(run.uri).status == status
+
+
+def test_a_run_whose_last_metrics_the_disk_refuses_has_failed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_metrics(run, monkeypatch)
+    with pytest.raises(StorageError, match="full"), run.active():
+        run.log(1, {"loss": 1.0})
+    assert Run.open(run.uri).status == "failed"
+
+
+def refuse_metrics(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = run.folder.write
+
+    def refusing(name: str, content: bytes | str) -> None:
+        if name == "metrics.parquet":
+            raise StorageError("the disk is full")
+        write(name, content)
+
+    monkeypatch.setattr(run.folder, "write", refusing)
+
+
+def test_ctrl_c_names_the_command_that_goes_on(run: Run) -> None:
+    with pytest.raises(Interrupted) as stopped, run.active():
+        raise KeyboardInterrupt
+    assert str(stopped.value) == f"stopped; go on with: raysafe runs resume {run.uri}"
