@@ -51,7 +51,7 @@ class Shell:
         printed = done.stderr if code else done.stdout
         assert "Traceback" not in done.stdout + done.stderr
         if show:
-            self.lines += [f"$ {command}", *printed.rstrip().splitlines()]
+            self.lines += [f"$ {command}", *printed.replace(f"{self.folder}/", "").rstrip().splitlines()]
         if not named:
             return printed
         found = re.search(r"^run +(\S+)$", printed, re.MULTILINE)
