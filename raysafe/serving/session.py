@@ -168,7 +168,10 @@ class Session:
         """Wait for audit rows; raises ApiError 503 where one can't be written, for then nothing may leave."""
         try:
             for row in rows:
-                if row is not None:
+                if row is not None and row.done():
+                    # no turn of the event loop for what is known
+                    row.result()
+                elif row is not None:
                     # shielded: a client that goes must not cancel the writer's row
                     await asyncio.shield(asyncio.wrap_future(row))
             self._post.ledger.healthy = True
