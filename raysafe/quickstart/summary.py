@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from raysafe.evaluation.job import ROWS
@@ -51,7 +52,7 @@ def print_summary(stages: Stages, run: Run, replies: Sequence[Reply], service: S
     table = Table(*rows[0], box=box.SIMPLE)
     for row in rows[1:]:
         table.add_row(*row)
-    console = stages.console
+    console = Console(highlight=False)  # the result: stdout, while the stages' progress goes to stderr
     console.print(table)
     for reply in replies:
         console.print(f"  asked     {reply.prompt}", markup=False, soft_wrap=True)
