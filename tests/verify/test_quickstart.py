@@ -12,9 +12,10 @@ from tests.verify.shell import Clock, Shell
 def test_the_quickstart_ends_with_a_safer_model_behind_guards(shell: Shell) -> None:
     clock = Clock()
     printed = shell.run("raysafe quickstart", show=False)
-    shown = printed[printed.index("on held-out requests") :].partition("Next:")[0]
+    table = printed.rindex("\n", 0, printed.index("on held-out requests")) + 1
+    shown = printed[table:].partition("Next:")[0]
     assert "request stopped by a guard" in shown and "answered: " in shown
     (report,) = shell.folder.glob("runs/quickstart/quickstart-*/report.html")
     assert "<svg" in report.read_text()
-    lines = "\n".join(f"    {line}".rstrip() for line in f"      {shown}".replace(f"{shell.folder}/", "").splitlines())
+    lines = "\n".join(f"    {line}".rstrip() for line in shown.replace(f"{shell.folder}/", "").splitlines())
     publish("quickstart", f"What it prints at its end, {clock.text} after its start on 2 cores:\n\n{lines}")
