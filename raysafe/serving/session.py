@@ -78,10 +78,18 @@ class Session:
             pieces = self._post.backend.stream(self._prompt())
             outlet = _Outlet(self._post.stream_window, lambda text: self._release(put, chunks, text, gate.cleared_by))
             async with aclosing(pieces), outlet, self._generating():
+                gathered = ""
                 async for last in pieces:
-                    outlet.offer(await self._guarded(lambda text=last.text: gate.feed(text) if text else ""))
+                    gathered += last.text
+                    # guards cost by the call: half of what leaves together is enough to call them for
+                    if 2 * len(gathered) < self._post.stream_window and last.finish_reason is None:
+                        continue
+                    outlet.offer(await self._guarded(lambda text=gathered: gate.feed(text) if text else ""))
+                    gathered = ""
                     if gate.decision is not None:
                         break
+                if gathered and gate.decision is None:
+                    outlet.offer(await self._guarded(lambda text=gathered: gate.feed(text)))
                 await outlet.settle()
             rest = outlet.waiting
             if gate.decision is None:
