@@ -81,8 +81,8 @@ class Session:
                 gathered = ""
                 async for last in pieces:
                     gathered += last.text
-                    # guards cost by the call: half of what leaves together is enough to call them for
-                    if 2 * len(gathered) < self._post.stream_window and last.finish_reason is None:
+                    # guards cost by the call, and nothing leaves in smaller pieces
+                    if len(gathered) < self._post.stream_window and last.finish_reason is None:
                         continue
                     outlet.offer(await self._guarded(lambda text=gathered: gate.feed(text) if text else ""))
                     gathered = ""
