@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 from raysafe.guards.decision import Decision, Entry
 from raysafe.guards.guard import Exchange, Guard, OutputFilter, Step, StreamingGuard, Verdict
@@ -111,8 +112,8 @@ class _Link:
     def _opened(self) -> OutputFilter:
         if self._filter is None:
             guard = self._entry.guard
-            streams = isinstance(guard, StreamingGuard)
-            self._filter = guard.open(self._exchange) if streams else _WholeText(guard, self._exchange)
+            streams = cast(StreamingGuard, guard) if _streams(guard) else None
+            self._filter = streams.open(self._exchange) if streams else _WholeText(guard, self._exchange)
         return self._filter
 
     def _run(self, work: Callable[[], Step], ended: bool) -> Step:
@@ -128,6 +129,17 @@ class _Link:
             return Step("", self._settled, result)
         self.failed_open = result
         return Step("".join(self._received)[self._settled :], 0, result)
+
+
+_STREAMS: dict[type, bool] = {}
+
+
+def _streams(guard: Guard) -> bool:
+    """Whether a guard can judge as it streams; asked once a class, for a protocol's instance check takes 30 us."""
+    kind = type(guard)
+    if kind not in _STREAMS:
+        _STREAMS[kind] = isinstance(guard, StreamingGuard)
+    return _STREAMS[kind]
 
 
 class _WholeText:

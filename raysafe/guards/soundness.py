@@ -6,6 +6,8 @@ from typing import get_args
 
 from raysafe.guards.guard import Action, Category, Guard, Stage, Step, Verdict
 
+ACTIONS, CATEGORIES = get_args(Action), get_args(Category)
+
 
 class Nonsense(Exception):
     """What a guard returned can't be acted on. The message quotes nothing of it, for it may hold an exchange's text."""
@@ -15,10 +17,10 @@ def sound_verdict(guard: Guard, stage: Stage, texts: int, result: object) -> Ver
     """The verdict of `guard` on the `texts` texts of a stage; raises Nonsense."""
     if not isinstance(result, Verdict):
         raise Nonsense(f"returned a {type(result).__name__} instead of a Verdict")
-    if result.action not in get_args(Action):
-        raise Nonsense(f"returned a verdict with an unknown action; actions: {', '.join(get_args(Action))}")
-    if result.category not in get_args(Category):
-        raise Nonsense(f"returned a verdict with an unknown category; categories: {', '.join(get_args(Category))}")
+    if result.action not in ACTIONS:
+        raise Nonsense(f"returned a verdict with an unknown action; actions: {', '.join(ACTIONS)}")
+    if result.category not in CATEGORIES:
+        raise Nonsense(f"returned a verdict with an unknown category; categories: {', '.join(CATEGORIES)}")
     if result.guard != guard.name or result.stage != stage:
         raise Nonsense("returned a verdict in another guard's name or on another stage")
     if not isinstance(result.reason, str) or not isinstance(result.score, (int, float)) or not 0 <= result.score <= 1:
