@@ -8,22 +8,24 @@ from datetime import datetime
 import pytest
 
 from raysafe.config import read_yaml
+from raysafe.runtime.environment import describe_environment
 from raysafe.runtime.run import Run
 from tests.real_data import HH_RLHF, SMOLLM2
 from tests.verify.readme import ROOT, publish
 from tests.verify.shell import BIN, Shell, minutes
 
 STORAGE = ROOT / "runs" / "verify-smollm2"
-"""Kept: three quarters of an hour of training that was ended goes on here, and one that was finished is taken."""
+"""Kept: long training that was ended goes on here, and one that this very commit finished is taken."""
 PRESET = ROOT / "jobs" / "presets" / "dpo_smollm2.yaml"
 
 
 def earlier() -> Run | None:
-    """The newest run of the preset as it is now, finished or not."""
+    """The newest run of the preset by the code as it is now, finished or not: other code's figure would prove nothing."""
+    commit = describe_environment()["git"]
     wanted = read_yaml(PRESET) | {"model": str(SMOLLM2), "data": str(HH_RLHF)}
     for folder in sorted(STORAGE.glob("dpo-*"), reverse=True):
         run = Run.open(folder)
-        if _holds(run.config, wanted):
+        if commit and run.environment["git"] == commit and _holds(run.config, wanted):
             return run
     return None
 
