@@ -20,7 +20,7 @@ PRESET = ROOT / "jobs" / "presets" / "dpo_smollm2.yaml"
 
 
 def earlier() -> Run | None:
-    """The newest run of the preset by the code as it is now, finished or not: other code's figure would prove nothing."""
+    """The newest run of the preset by this very code, finished or not: other code's figure would prove nothing."""
     commit = describe_environment()["git"]
     wanted = read_yaml(PRESET) | {"model": str(SMOLLM2), "data": str(HH_RLHF)}
     for folder in sorted(STORAGE.glob("dpo-*"), reverse=True):
