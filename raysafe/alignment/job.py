@@ -114,7 +114,8 @@ class AlignmentJob(Job):
         run = resume or Run.create(self)
         with run.locked(), tracked(run, self.track, self.track_project), run.active():
             self.work(run)
-            write_report(run)
+        # only now does the run say that it is finished
+        write_report(run)
         return run
 
     @abstractmethod

@@ -66,7 +66,7 @@ class ScratchJob(Job):
                 save_policy(policy, tokenizer, folder)
                 run.folder.upload(folder, "model")
             run.event("made", vocabulary=len(tokenizer), parameters=policy.num_parameters(), texts=train.num_rows)
-            write_report(run)
+        write_report(run)
         return run
 
 

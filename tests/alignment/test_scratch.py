@@ -62,7 +62,7 @@ def test_the_model_has_the_shape_and_the_seed_draws_its_weights(ratings: Path) -
 
 def test_the_run_knows_what_it_was_made_of(ratings: Path) -> None:
     run = make(ratings).run()
-    assert run.status == "finished" and run.folder.exists("report.html")
+    assert run.status == "finished" and b">finished</span>" in run.folder.read("report.html")
     assert [(i["kind"], i["uri"]) for i in run.environment["inputs"]] == [("data", str(ratings))]
 
 
