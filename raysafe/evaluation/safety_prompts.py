@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from raysafe.errors import DataError
-from raysafe.evaluation.functions import Behaviour, Detector, checked_behaviour, load_function
+from raysafe.evaluation.functions import Behaviour, Detector, checked_behaviour
 from raysafe.evaluation.statistics import wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
+from raysafe.runtime.functions import load_function
 
 if TYPE_CHECKING:
     from raysafe.evaluation.job import EvaluateJob

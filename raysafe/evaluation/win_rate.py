@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from raysafe.evaluation.functions import Comparison, Messages, checked_preference, is_function, load_function
+from raysafe.evaluation.functions import Comparison, Messages, checked_preference
 from raysafe.evaluation.statistics import exact_binomial, wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
+from raysafe.runtime.functions import is_function, load_function
 
 if TYPE_CHECKING:
     from raysafe.evaluation.job import EvaluateJob

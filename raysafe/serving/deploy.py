@@ -96,7 +96,7 @@ def deploy(
             raise ConfigError(f"a service called '{name}' is running already: stop it, or give this one another --name")
         shown = "127.0.0.1" if placement.host in ("0.0.0.0", "::") else placement.host
         started = Deployment(name, f"http://{f'[{shown}]' if ':' in shown else shown}:{port}", owns_ray, owns_serve)
-        serve.run(_application(name, gateway, model, placement, open_audit), name=name, route_prefix="/")
+        serve.run(make_application(name, gateway, model, placement, open_audit), name=name, route_prefix="/")
         _wait_until_it_answers(started.url, gateway.model)
     except BaseException as error:
         failed = isinstance(error, RuntimeError | ValueError)
@@ -112,7 +112,7 @@ def deploy(
     return started
 
 
-def _application(
+def make_application(
     name: str,
     gateway: GatewaySettings,
     model: ReplicaSettings,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -19,6 +21,7 @@ from raysafe.records.versions import ModelVersion
 from raysafe.serving.deploy import Deployment, Placement, deploy
 from raysafe.serving.gateway import GatewaySettings
 from raysafe.serving.keys import Key, KeyFile
+from raysafe.serving.ledger import AuditWriter
 from raysafe.serving.replicas import ReplicaSettings
 
 
@@ -71,31 +74,52 @@ class Service:
         self.stop()
 
 
-def start_service(config: ServiceConfig) -> Service:
-    """Check the model's approval, then serve it; raises NotApproved with the reason before Ray is touched."""
+@dataclass(frozen=True)
+class Plan:
+    """What a service is made of, once its model's approval was checked."""
+
+    application: str
+    """Name of the Serve application."""
+    version: ModelVersion
+    gateway: GatewaySettings
+    replica: ReplicaSettings
+    open_audit: Callable[[], AuditWriter]
+
+
+def plan_service(config: ServiceConfig, keys: tuple[Key, ...]) -> Plan:
+    """Check the model's approval and files; raises NotApproved with the reason, before Ray is touched."""
     policy = load_policy(config.policy)
     url = absolute(config.store or default_url())
     with open_store(url) as store:
         version = approved_version(store, config.model)
-    keys = KeyFile(config.keys or default_keys(url))
     name = config.name or version.name
-    made = make_key(keys, config.new_key)
-    known = (*keys.read(), *([made[0]] if made else []))
-    gateway = GatewaySettings(model=name, policy=policy, keys=known, request_timeout_s=config.request_timeout_s)
+    template = config.chat_template
     replica = ReplicaSettings(
         folder=version.path,
         digest=version.digest,
-        chat_template=config.chat_template
-        if config.chat_template in ("auto", "plain")
-        else str(Path(config.chat_template).absolute()),
+        chat_template=template if template in ("auto", "plain") else str(Path(template).absolute()),
         max_tokens=config.max_tokens,
     )
+    gateway = GatewaySettings(model=name, policy=policy, keys=keys, request_timeout_s=config.request_timeout_s)
     application = re.sub(r"[^\w-]+", "-", name)
+    return Plan(application, version, gateway, replica, partial(_open_audit, url, application))
 
-    def open_audit() -> Any:
-        return AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
 
-    deployment = deploy(application, gateway, replica, config, open_audit)
+def _open_audit(url: str, application: str) -> AuditWriter:
+    return AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
+
+
+def key_file(config: ServiceConfig) -> KeyFile:
+    """Where the service's API keys are."""
+    return KeyFile(config.keys or default_keys(absolute(config.store or default_url())))
+
+
+def start_service(config: ServiceConfig) -> Service:
+    """Check the model's approval, then serve it; raises NotApproved with the reason before Ray is touched."""
+    keys = key_file(config)
+    made = make_key(keys, config.new_key)
+    plan = plan_service(config, (*keys.read(), *([made[0]] if made else [])))
+    deployment = deploy(plan.application, plan.gateway, plan.replica, config, plan.open_audit)
     if made:
         # kept only now: a key whose secret was never shown opens nothing and would look like the first start's
         try:
@@ -104,7 +128,7 @@ def start_service(config: ServiceConfig) -> Service:
             with suppress(Exception):  # the first error is the one to tell
                 deployment.stop()
             raise
-    return Service(deployment, name, version, policy, made[1] if made else None)
+    return Service(deployment, plan.gateway.model, plan.version, plan.gateway.policy, made[1] if made else None)
 
 
 def approved_version(store: Store, model: str) -> ModelVersion:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from raysafe.errors import ConfigError, DataError
-from raysafe.evaluation.functions import checked_behaviour, load_function
+from raysafe.evaluation.functions import checked_behaviour
 from raysafe.evaluation.safety_prompts import counts, figures, read_labels
+from raysafe.runtime.functions import load_function
 
 
 def by_metric(found):
