@@ -1,10 +1,10 @@
-"""What SFT, reward models and DPO have in common: the settings, the run's life, and policies as learners."""
+"""What the jobs that train have in common: the settings, the run's life, and policies as learners."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Protocol, Self, cast
 
 import pyarrow as pa
 from pydantic import Field, model_validator
@@ -30,7 +30,7 @@ from raysafe.models.lora import LoraConfig, apply_lora, merge_lora
 from raysafe.models.packing import Layout
 from raysafe.runtime.cluster import preflight
 from raysafe.runtime.learner import FitConfig, Learner
-from raysafe.runtime.report import write_report
+from raysafe.runtime.report import Section, write_report
 from raysafe.runtime.run import Run
 from raysafe.runtime.track import tracked
 from raysafe.runtime.trackers import TrackerName, check_trackers
@@ -42,8 +42,8 @@ Parts = dict[str, pa.Table]
 """Tokenised rows by the part of the split that they are in: train, validation, test."""
 
 
-class AlignmentJob(Job):
-    """Settings of a job that trains a language model on a data file."""
+class ModelJob(Job):
+    """Settings of a job that trains a language model on a data file, whatever computes the gradients."""
 
     model: str = Field(description="Model folder, finished run, Hugging Face hub id, or preset:tiny.")
     data: str = Field(description="JSON Lines (.gz too), Parquet or CSV file, or a Hugging Face hub id.")
@@ -77,7 +77,6 @@ class AlignmentJob(Job):
         description="W&B project or MLflow experiment; WANDB_PROJECT, MLFLOW_EXPERIMENT_NAME or raysafe by default.",
     )
     layout: Layout = Layout()
-    training: FitConfig = FitConfig()
 
     @model_validator(mode="after")
     def _trackable(self) -> Self:
@@ -92,31 +91,25 @@ class AlignmentJob(Job):
         check_fractions(self.validation_fraction, self.test_fraction)
         return self
 
-    @model_validator(mode="after")
-    def _monitored(self) -> Self:
-        known = ("loss", *self.measures)
-        if self.training.monitor not in known:
-            raise ValueError(
-                f"training.monitor '{self.training.monitor}' is not measured here; choose one of {', '.join(known)}"
-            )
-        return self
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """Metrics of the job's learner, besides the loss."""
-        return ()
-
     def run(self, resume: Run | None = None) -> Run:
         """Train; leaves model/ and report.html in the run."""
         check_trackers(self.track)
         self.check_model()
-        preflight(self.address, self.training.needs)
+        self.check_room()
         run = resume or Run.create(self)
         with run.locked(), tracked(run, self.track, self.track_project), run.active():
             self.work(run)
         # only now does the run say that it is finished
-        write_report(run)
+        write_report(run, sections=self.sections(run))
         return run
+
+    def sections(self, run: Run) -> list[Section]:
+        """What the report says besides what every report does."""
+        return []
+
+    @abstractmethod
+    def check_room(self) -> None:
+        """Raise ResourceError, before anything starts, where the machine or cluster can't hold the job."""
 
     @abstractmethod
     def work(self, run: Run) -> None:
@@ -165,16 +158,54 @@ def check_fractions(validation: float, test: float) -> None:
         )
 
 
+class AlignmentJob(ModelJob):
+    """A job that trains by fit(), on rows that don't change."""
+
+    training: FitConfig = FitConfig()
+
+    @model_validator(mode="after")
+    def _monitored(self) -> Self:
+        known = ("loss", *self.measures)
+        if self.training.monitor not in known:
+            raise ValueError(
+                f"training.monitor '{self.training.monitor}' is not measured here; choose one of {', '.join(known)}"
+            )
+        return self
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Metrics of the job's learner, besides the loss."""
+        return ()
+
+    def check_room(self) -> None:
+        preflight(self.address, self.training.needs)
+
+
 class PolicyJob(AlignmentJob):
     """A job whose result is a policy."""
 
     lora: LoraConfig | None = Field(default=None, description="Train low-rank adapters instead of all weights.")
 
 
+class PolicySettings(Protocol):
+    """What a learner must know of a job to load and save its policy."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def tokenizer(self) -> str | None: ...
+    @property
+    def chat_template(self) -> str: ...
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def lora(self) -> LoraConfig | None: ...
+
+
 class PolicyLearner(Learner):
     """Loads and saves a causal language model."""
 
-    def __init__(self, job: PolicyJob) -> None:
+    def __init__(self, job: PolicySettings) -> None:
         self.model, self.tokenizer, self.chat_template = job.model, job.tokenizer or job.model, job.chat_template
         self.layout, self.lora = job.layout, job.lora
         self.padded = not job.layout.pack
@@ -201,7 +232,7 @@ def load_packable(model: str, layout: Layout) -> PreTrainedModel:
     return policy
 
 
-def record_inputs(job: AlignmentJob, run: Run, data_digest: str) -> None:
+def record_inputs(job: ModelJob, run: Run, data_digest: str) -> None:
     """Lineage: the data file and the starting model."""
     run.record_input("data", job.data, data_digest)
     run.record_input("model", job.model, model_digest(job.model))

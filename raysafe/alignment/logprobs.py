@@ -14,6 +14,22 @@ def token_logprobs(model: nn.Module, batch: TokenBatch) -> Tensor:
 
     `model` is a transformers causal language model or a wrapper around one; one forward pass.
     """
+    return _logprobs(_logits(model, batch), batch)
+
+
+def token_logprobs_and_entropy(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """token_logprobs, and the entropy in nats of the distribution that each completion token was drawn from, (N,)."""
+    logits_NV = _logits(model, batch)
+    normal_NV = logits_NV.log_softmax(-1)
+    return _logprobs(logits_NV, batch), -(normal_NV.exp() * normal_NV).sum(-1)
+
+
+def _logprobs(logits_NV: Tensor, batch: TokenBatch) -> Tensor:
+    return -F.cross_entropy(logits_NV, batch.target_N, reduction="none")
+
+
+def _logits(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """Logits (N, V) that predict the completion tokens."""
     inputs = batch.model_inputs()
     width = batch.input_ids_RT.shape[1]
     if batch.logits_everywhere:
@@ -28,7 +44,7 @@ def token_logprobs(model: nn.Module, batch: TokenBatch) -> Tensor:
         logits_NV = logits_RKV[batch.predictor_N // width, inverse_N]
     if logits_NV.dtype in (torch.bfloat16, torch.float16):
         logits_NV = logits_NV.float()
-    return -F.cross_entropy(logits_NV, batch.target_N, reduction="none")
+    return logits_NV
 
 
 def sequence_logprobs(model: nn.Module, batch: TokenBatch) -> Tensor:

@@ -1,17 +1,23 @@
-"""Preference losses as pure functions of summed log-probabilities and rewards.
+"""Losses as pure functions of log-probabilities, rewards and values.
 
-DPO (Rafailov et al. 2023, eq. 7), conservative DPO (Mitchell 2023), robust DPO (Chowdhury et al. 2024, eq. 12),
-IPO (Azar et al. 2023, eq. 17, averaged over the length), hinge (SLiC, Zhao et al. 2023), Bradley-Terry (1952).
+Preferences: DPO (Rafailov et al. 2023, eq. 7), conservative DPO (Mitchell 2023), robust DPO (Chowdhury et al. 2024,
+eq. 12), IPO (Azar et al. 2023, eq. 17, averaged over the length), hinge (SLiC, Zhao et al. 2023), Bradley-Terry (1952).
+Policy gradients: PPO (Schulman et al. 2017, eq. 7) with dual clip (Ye et al. 2020, eq. 5) and separate bounds, the
+clipped value loss, KL estimates (Schulman 2020), truncated importance weights (Ionides 2008).
 """
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 DPOKind = Literal["sigmoid", "conservative", "robust", "ipo", "hinge"]
+KLKind = Literal["k1", "k2", "k3"]
+MOST_EXPONENT = 20.0
+"""Log-ratios beyond this are cut before the exponential: one stray token must not make a batch infinite."""
 
 
 def check_dpo_options(kind: str, label_smoothing: float) -> None:
@@ -84,3 +90,87 @@ def bradley_terry_loss(
         gap_B = gap_B - margin_B
     loss_B = -F.logsigmoid(gap_B)
     return loss_B + center * (chosen_B + rejected_B) ** 2 if center else loss_B
+
+
+def ppo_policy_loss(
+    logps_BT: Tensor,
+    old_logps_BT: Tensor,
+    advantages_BT: Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float | None = None,
+    dual_clip: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """PPO's clipped loss of each token and whether the clip held it, same shape as the arguments (any shape).
+
+    The ratio is clipped to [1 - clip_low, 1 + clip_high], clip_high being clip_low by default. dual_clip (above 1)
+    bounds the loss of a token with a negative advantage by -dual_clip * advantage.
+    """
+    clip_high = clip_low if clip_high is None else clip_high
+    if not 0 < clip_low < 1 or clip_high <= 0:
+        raise ValueError(f"clip_low must be in (0, 1) and clip_high above 0, got {clip_low} and {clip_high}")
+    if dual_clip is not None and dual_clip <= 1:
+        raise ValueError(f"dual_clip must be above 1, got {dual_clip}")
+    ratio_BT = (logps_BT - old_logps_BT).clamp(-MOST_EXPONENT, MOST_EXPONENT).exp()
+    free_BT = -advantages_BT * ratio_BT
+    held_BT = -advantages_BT * ratio_BT.clamp(1 - clip_low, 1 + clip_high)
+    loss_BT = torch.maximum(free_BT, held_BT)
+    clipped_BT = held_BT > free_BT
+    if dual_clip is not None:
+        bound_BT = -advantages_BT * dual_clip
+        bounded_BT = (advantages_BT < 0) & (loss_BT > bound_BT)
+        loss_BT = torch.where(bounded_BT, bound_BT, loss_BT)
+        clipped_BT = clipped_BT | bounded_BT
+    return loss_BT, clipped_BT
+
+
+def ppo_value_loss(
+    values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, *, clip: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Half the squared error of each value, and whether the clip held it; with `clip` the larger of both errors.
+
+    The clipped value stays within `clip` of the value before the update.
+    """
+    error_BT = (values_BT - returns_BT) ** 2
+    if clip is None:
+        return 0.5 * error_BT, torch.zeros_like(error_BT, dtype=torch.bool)
+    if clip <= 0:
+        raise ValueError(f"clip must be above 0, got {clip}")
+    # a value within the bounds stays as it is, to the last bit: it must not count as held
+    near_BT = torch.clamp(values_BT, old_values_BT - clip, old_values_BT + clip)
+    held_BT = (near_BT - returns_BT) ** 2
+    return 0.5 * torch.maximum(error_BT, held_BT), held_BT > error_BT
+
+
+def kl_estimate(logps_BT: Tensor, ref_logps_BT: Tensor, *, kind: KLKind) -> Tensor:
+    """Estimate of KL(policy || reference) at each sampled token, from d = logps - ref_logps, any shape.
+
+    k1 = d (unbiased, may be negative), k2 = d^2 / 2, k3 = exp(-d) - 1 + d (unbiased, never negative).
+    """
+    difference_BT = logps_BT - ref_logps_BT
+    if kind == "k1":
+        return difference_BT
+    if kind == "k2":
+        return difference_BT**2 / 2
+    if kind == "k3":
+        # cut as a whole: the exponential alone would leave a gradient that points away from the reference
+        difference_BT = difference_BT.clamp(min=-MOST_EXPONENT)
+        return (-difference_BT).exp() - 1 + difference_BT
+    raise ValueError(f"kind must be one of {', '.join(get_args(KLKind))}, got '{kind}'")
+
+
+def importance_weights(
+    logps_BT: Tensor, behaviour_logps_BT: Tensor, *, most: float, answer_N: Tensor | None = None
+) -> Tensor:
+    """Truncated weights min(p / p_behaviour, most) of tokens that another policy drew, without a gradient.
+
+    A token's own ratio leaves the other policy's distribution of the rest of its answer. With answer_N, the answer of
+    each token, all its tokens get the ratio of the whole answer: unbiased below the cap, of a larger variance.
+    """
+    if most < 1:
+        raise ValueError(f"most must be at least 1, got {most}")
+    difference_BT = (logps_BT - behaviour_logps_BT).detach()
+    if answer_N is not None:
+        sums_C = difference_BT.new_zeros(int(answer_N.max()) + 1 if answer_N.numel() else 0)
+        difference_BT = sums_C.index_add(0, answer_N, difference_BT)[answer_N]
+    return difference_BT.clamp(-MOST_EXPONENT, MOST_EXPONENT).exp().clamp(max=most)

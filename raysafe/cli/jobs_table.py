@@ -12,6 +12,8 @@ JOBS = {
     "sft": "raysafe.alignment.sft:SFTJob",
     "reward-model": "raysafe.alignment.reward_model:RewardModelJob",
     "dpo": "raysafe.alignment.dpo:DPOJob",
+    "ppo": "raysafe.alignment.ppo:PPOJob",
+    "grpo": "raysafe.alignment.grpo:GRPOJob",
     "evaluate": "raysafe.evaluation.job:EvaluateJob",
     "quickstart": "raysafe.quickstart.demo:Quickstart",
 }

@@ -52,6 +52,12 @@ class RewardEnsemble:
             model.backbone.set_attn_implementation(PACKED if self.layout.pack else "sdpa")
         self.formats = [ChatFormat(load_tokenizer(model), chat_template) for model in models]
 
+    def to(self, device: str) -> None:
+        """Move the models."""
+        self.device = torch.device(device)
+        for model in self.models:
+            model.to(self.device)
+
     def score(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str]) -> Scores:
         """Rewards of each completion after its prompt; an empty prompt scores the completion as a bare text."""
         each = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from raysafe.config import Config
 from raysafe.errors import ModelError
@@ -59,6 +61,32 @@ def merge_lora(module: nn.Module) -> PreTrainedModel:
         raise ModelError(f"{type(module).__name__} holds no adapters to merge")
     merged: Any = copy.deepcopy(module)
     return merged.merge_and_unload()
+
+
+def transposed_layers(module: nn.Module) -> frozenset[str]:
+    """Names of the layers with adapters that keep their weights as (in, out), as GPT-2's do."""
+    return frozenset(name for name, part in module.named_modules() if getattr(part, "fan_in_fan_out", False))
+
+
+def merged_weights(
+    weights: Mapping[str, Tensor], config: LoraConfig, *, transposed: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """The plain model's weights W + alpha / rank * B A, by its own names, from those of the model with adapters.
+
+    transposed: see transposed_layers, of the same model.
+    """
+    merged = {}
+    for name, tensor in weights.items():
+        plain = name.removeprefix("base_model.model.")
+        if ".lora_" in plain:
+            continue
+        stem = name.removesuffix(".base_layer.weight")
+        if stem != name:
+            down, up = weights[f"{stem}.lora_A.default.weight"], weights[f"{stem}.lora_B.default.weight"]
+            added = (config.alpha / config.rank) * (up @ down)
+            tensor = tensor + (added.T if stem in transposed else added)
+        merged[plain.replace(".base_layer.", ".")] = tensor
+    return merged
 
 
 def _peft() -> Any:

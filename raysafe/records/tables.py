@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -72,3 +83,52 @@ class DecisionRow(Base):
     evidence_digest: Mapped[str] = mapped_column(String(64))
     audit_hash: Mapped[str] = mapped_column(String(64))
     time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class FeedbackItemRow(Base):
+    """One thing that people compare or rate; `body` is feedback.items.Item."""
+
+    __tablename__ = "feedback_items"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    place: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(64))
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class FeedbackRaterRow(Base):
+    """One person who judges, known by the digest of a token."""
+
+    __tablename__ = "feedback_raters"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class FeedbackJudgementRow(Base):
+    """One judgement, kept for good: an undone one says when. A rater has one on an item that is not undone."""
+
+    __tablename__ = "feedback_judgements"
+    __table_args__ = (
+        Index(
+            "feedback_judgements_live",
+            "rater_id",
+            "item_id",
+            unique=True,
+            sqlite_where=text("undone IS NULL"),
+            postgresql_where=text("undone IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("feedback_items.id"), index=True)
+    rater_id: Mapped[int] = mapped_column(ForeignKey("feedback_raters.id"))
+    choice: Mapped[str] = mapped_column(String(8))
+    rating: Mapped[float | None]
+    first: Mapped[str | None] = mapped_column(String(1))
+    seconds: Mapped[float]
+    time: Mapped[datetime] = mapped_column(UtcDateTime)
+    undone: Mapped[datetime | None] = mapped_column(UtcDateTime)

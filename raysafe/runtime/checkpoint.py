@@ -1,14 +1,14 @@
 """Training state on disk: safetensors for tensors, JSON for the rest, no pickle.
 
-A checkpoint holds the trainable parameters, the optimiser's moments, every rank's random state, and the position: the
-step, which fixes the data position and the learning rate, and the best validation figure so far. Tensors are whole, so
-a run may resume on another number of ranks.
+A checkpoint holds the trainable parameters, the optimiser's moments, every rank's random state, and what the loop adds:
+its position (the step, which fixes the data position and the learning rate, and the best validation figure so far).
+Tensors are whole, so a run may resume on another number of ranks.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,12 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import FSDPModule
+
+from raysafe.runtime.parallel import unwrapped
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _SPREAD = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)
 
 
@@ -39,6 +43,26 @@ class Position:
     tokens: int = 0
 
 
+def gather_model(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers, frozen ones too, by the unwrapped module's names; tied ones once.
+
+    Every rank must call it; rank 0 gets whole tensors, where they are unless the module is sharded (then on the CPU).
+    """
+    if isinstance(module, FSDPModule):
+        # these name a tied tensor once
+        names = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+        whole = get_model_state_dict(module, options=_WHOLE)
+        return {name: tensor for name, tensor in whole.items() if name in names}  # type: ignore[misc]
+    seen: set[tuple[int, torch.Size]] = set()
+    weights = {}
+    for name, tensor in unwrapped(module).state_dict().items():
+        # a tied tensor has several names and one place
+        if (place := (tensor.data_ptr(), tensor.shape)) not in seen:
+            seen.add(place)
+            weights[name] = tensor
+    return weights
+
+
 def gather_weights(module: nn.Module) -> dict[str, Tensor]:
     """Full trainable parameters on the CPU; every rank must call it, rank 0 gets them."""
     return _contiguous(get_model_state_dict(module, options=_FULL))
@@ -50,6 +74,10 @@ def spread_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def gather_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Whole moments on the CPU, none before the first step; every rank must call it, rank 0 gets them."""
+    if not optimizer.state:
+        # torch would take a step to have some, which counts in the bias correction of the real first one
+        return {"state": {}, "param_groups": []}
     return get_optimizer_state_dict(module, optimizer, options=_FULL)
 
 
@@ -66,10 +94,9 @@ def write(
     weights: dict[str, Tensor],
     optimizer: dict[str, Any],
     random_states: list[dict[str, Tensor]],
-    position: Position,
-    rows: list[dict[str, Any]],
+    state: dict[str, Any],
 ) -> None:
-    """Write a checkpoint's files into an empty folder."""
+    """Write a checkpoint's files into an empty folder. state: what the loop needs back, as JSON can say it."""
     save_file(weights, folder / "weights.safetensors")
     moments = {
         f"{name}|{key}": torch.as_tensor(value)
@@ -81,8 +108,7 @@ def write(
         {f"{rank}|{kind}": state for rank, states in enumerate(random_states) for kind, state in states.items()},
         folder / "random.safetensors",
     )
-    state = {"position": asdict(position), "groups": optimizer["param_groups"], "rows": rows}
-    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "state.json").write_text(json.dumps({"groups": optimizer["param_groups"], **state}))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -91,10 +117,10 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def restore(
     folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, rank: int, device: torch.device
-) -> tuple[Position, list[dict[str, Any]], bool]:
+) -> tuple[dict[str, Any], bool]:
     """Load a checkpoint into the module and optimiser.
 
-    Returns the position, rows of metrics that may never have been written, and whether this rank had a random state.
+    Returns what the loop had kept beside it, and whether this rank's random state was in it.
     """
     state = json.loads((folder / "state.json").read_text())
     spread_weights(module, read_weights(folder))
@@ -102,14 +128,18 @@ def restore(
     for key, value in load_file(folder / "optimizer.safetensors").items():
         name, field = key.rsplit("|", 1)
         entries.setdefault(name, {})[field] = value
-    set_optimizer_state_dict(module, optimizer, {"state": entries, "param_groups": state["groups"]}, options=_SPREAD)
+    if entries:
+        moments = {"state": entries, "param_groups": state["groups"]}
+        set_optimizer_state_dict(module, optimizer, moments, options=_SPREAD)
+    else:
+        optimizer.state.clear()
     states = load_file(folder / "random.safetensors")
     known = f"{rank}|cpu" in states
     if known:
         torch.set_rng_state(states[f"{rank}|cpu"])
         if device.type == "cuda" and f"{rank}|cuda" in states:
             torch.cuda.set_rng_state(states[f"{rank}|cuda"], device)
-    return Position(**state["position"]), state["rows"], known
+    return state, known
 
 
 def seed_everything(seed: int, rank: int) -> None:

@@ -8,13 +8,19 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from raysafe.config import Config
 from raysafe.errors import ResourceError
 from raysafe.runtime.autoscaler import node_types
+from raysafe.runtime.placement import pack, rooms_of
+
+if TYPE_CHECKING:
+    from raysafe.runtime.placement import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +41,9 @@ class Node:
     cpus: float
     gpus: float
     count: int = 1
+    labels: Mapping[str, str] | None = field(default=None, compare=False)
+    """None where they aren't known."""
+    id: str = field(default="", compare=False)
 
 
 def local_node() -> Node:
@@ -44,7 +53,7 @@ def local_node() -> Node:
 
     visible = Nvidia.get_current_process_visible_accelerator_ids()
     gpus = Nvidia.get_current_node_num_accelerators() if visible is None else len(visible)
-    return Node("this machine", float(get_num_cpus()), float(gpus))
+    return Node("this machine", float(get_num_cpus()), float(gpus), labels={})
 
 
 def fits(needs: Needs, nodes: list[Node]) -> bool:
@@ -59,6 +68,33 @@ def fits(needs: Needs, nodes: list[Node]) -> bool:
 
 def refuse(needs: Needs, nodes: list[Node], where: str) -> ResourceError:
     """The error for needs that don't fit, with a table of asked and offered."""
+    table = _table([("workers", needs.workers, needs.cpus, needs.gpus)], nodes)
+    return ResourceError(
+        f"{where} can't hold {needs.workers} worker(s) of {needs.cpus:g} CPUs and {needs.gpus:g} GPUs each: "
+        f"lower workers, cpus_per_worker or gpus_per_worker, or use a larger cluster{_waiting(where)}\n{table}"
+    )
+
+
+def refuse_pools(pools: Mapping[str, Pool], first: str, nodes: Sequence[Node], where: str) -> ResourceError:
+    """The error for pools that don't fit together, `first` being one that finds no place; with the same table."""
+    pool = pools[first]
+    on = f" on {pool.nodes} node(s)" if pool.nodes else ""
+    labelled = " with labels " + ", ".join(f"{k}={v}" for k, v in pool.labels.items()) if pool.labels else ""
+    beside = " beside the other pools" if len(pools) > 1 else ""
+    asked = [(name, pool.workers, pool.cpus, pool.gpus) for name, pool in pools.items()]
+    return ResourceError(
+        f"{where} can't hold pool '{first}', {pool.workers} worker(s) of {pool.cpus:g} CPUs and {pool.gpus:g} GPUs "
+        f"each{on}{labelled},{beside}: lower its workers, cpus or gpus, let roles share a pool, or use a larger "
+        f"cluster{_waiting(where)}\n{_table(asked, nodes)}".replace(",:", ":")
+    )
+
+
+def _waiting(where: str) -> str:
+    return "" if where == "this machine" else " (RAYSAFE_PREFLIGHT=0 waits for nodes that are not listed here)"
+
+
+def _table(asked: Sequence[tuple[str, int, float, float]], nodes: Sequence[Node]) -> str:
+    """What was asked (name, workers, CPUs and GPUs each) and what there is."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -66,17 +102,13 @@ def refuse(needs: Needs, nodes: list[Node], where: str) -> ResourceError:
     table = Table(box=box.SIMPLE)
     for heading in ("", "nodes", "CPUs each", "GPUs each"):
         table.add_column(heading, justify="left" if not heading else "right")
-    table.add_row("asked (workers)", str(needs.workers), f"{needs.cpus:g}", f"{needs.gpus:g}")
+    for name, workers, cpus, gpus in asked:
+        table.add_row(f"asked ({name})", str(workers), f"{cpus:g}", f"{gpus:g}")
     for node in nodes:
         table.add_row(f"offered: {node.name}", str(node.count), f"{node.cpus:g}", f"{node.gpus:g}")
     text = io.StringIO()
     Console(file=text, width=100).print(table)
-    return ResourceError(
-        f"{where} can't hold {needs.workers} worker(s) of {needs.cpus:g} CPUs and {needs.gpus:g} GPUs each: "
-        "lower workers, cpus_per_worker or gpus_per_worker, or use a larger cluster"
-        f"{'' if where == 'this machine' else ' (RAYSAFE_PREFLIGHT=0 waits for nodes that are not listed here)'}"
-        f"\n{text.getvalue().rstrip()}"
-    )
+    return text.getvalue().rstrip()
 
 
 def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
@@ -123,16 +155,32 @@ def preflight(address: str | None, needs: Needs) -> None:
     That is the cluster that this process has joined, or else this machine, unless an address names another place.
     RAYSAFE_PREFLIGHT=0 lets a cluster pass whose autoscaler can't be asked.
     """
+    offered = _offered(address)
+    if offered and not fits(needs, offered[0]) and os.environ.get("RAYSAFE_PREFLIGHT") != "0":
+        raise refuse(needs, *offered)
+
+
+def preflight_pools(address: str | None, pools: Mapping[str, Pool]) -> None:
+    """As `preflight`, for several pools that stand at the same time; raises ResourceError."""
+    offered = _offered(address)
+    if offered is None or os.environ.get("RAYSAFE_PREFLIGHT") == "0":
+        return
+    nodes, where = offered
+    rooms = rooms_of(nodes, sum(pool.workers for pool in pools.values()))
+    first = pack({name: (pool, pool.workers) for name, pool in pools.items()}, rooms)
+    if first is not None:
+        raise refuse_pools(pools, first, nodes, where)
+
+
+def _offered(address: str | None) -> tuple[list[Node], str] | None:
+    """The nodes that a job would run on, and what they are called; None where that is not known yet."""
     import ray
 
     if ray.is_initialized():
-        nodes, where = cluster_nodes(), "the cluster"
-    elif address or os.environ.get("RAY_ADDRESS"):
-        return
-    else:
-        nodes, where = [local_node()], "this machine"
-    if not fits(needs, nodes) and os.environ.get("RAYSAFE_PREFLIGHT") != "0":
-        raise refuse(needs, nodes, where)
+        return cluster_nodes(), "the cluster"
+    if address or os.environ.get("RAY_ADDRESS"):
+        return None
+    return [local_node()], "this machine"
 
 
 def cluster_nodes(wait_s: float = 2.0) -> list[Node]:
@@ -142,13 +190,23 @@ def cluster_nodes(wait_s: float = 2.0) -> list[Node]:
     deadline = time.monotonic() + wait_s
     while not (alive := [n for n in ray.nodes() if n["Alive"]]) and time.monotonic() < deadline:
         time.sleep(0.1)
-    nodes = [
-        Node(n["NodeManagerHostname"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0)) for n in alive
-    ]
-    return nodes + _nodes_to_come(nodes)
+    nodes = [described(node) for node in alive]
+    return nodes + nodes_to_come(nodes)
 
 
-def _nodes_to_come(alive: list[Node]) -> list[Node]:
+def described(node: Mapping[str, Any]) -> Node:
+    """A node as `ray.nodes()` lists it."""
+    resources = node["Resources"]
+    return Node(
+        node["NodeManagerHostname"],
+        resources.get("CPU", 0.0),
+        resources.get("GPU", 0.0),
+        labels=node.get("Labels"),
+        id=node.get("NodeID", ""),
+    )
+
+
+def nodes_to_come(alive: list[Node]) -> list[Node]:
     """Nodes that the autoscaler may still start."""
     to_come = []
     for kind in node_types() or ():

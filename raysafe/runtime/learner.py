@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -20,14 +21,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float64"]
 Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
-class FitConfig(Config):
-    """How a learner is trained; the same fields for every one of them."""
+class OptimConfig(Config):
+    """How a batch becomes an optimiser step, in fit() and in online training alike."""
 
-    epochs: int = Field(default=1, ge=1, description="Passes over the training rows.")
-    max_steps: int | None = Field(
-        default=None, ge=1, description="Stop after this many steps, whatever the epochs say."
-    )
-    batch_size: int = Field(default=16, ge=1, description="Rows per optimiser step, over all workers.")
     micro_tokens: int = Field(
         default=4096, ge=1, description="Tokens per forward pass on one worker: lower it if memory runs out."
     )
@@ -57,6 +53,26 @@ class FitConfig(Config):
     activation_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass to save memory."
     )
+
+    def rate(self, step: int, total_steps: int) -> float:
+        """Learning rate of a step, counted from 0: a linear warm-up, then the schedule down to zero."""
+        warmup = int(self.warmup_fraction * total_steps)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(1, total_steps - warmup)
+        if self.schedule == "linear":
+            return self.learning_rate * (1 - done)
+        return self.learning_rate * (0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1.0)
+
+
+class FitConfig(OptimConfig):
+    """How a learner is trained; the same fields for every one of them."""
+
+    epochs: int = Field(default=1, ge=1, description="Passes over the training rows.")
+    max_steps: int | None = Field(
+        default=None, ge=1, description="Stop after this many steps, whatever the epochs say."
+    )
+    batch_size: int = Field(default=16, ge=1, description="Rows per optimiser step, over all workers.")
     workers: int = Field(default=1, ge=1, description="Training processes.")
     cpus_per_worker: float = Field(default=1, gt=0, allow_inf_nan=False)
     gpus_per_worker: float = Field(default=0, ge=0, allow_inf_nan=False)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +17,13 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from ray.train import Checkpoint
-from torch import Tensor
 
 from raysafe.errors import RaySafeError, TrainingError
 from raysafe.runtime import checkpoint as checkpoints
 from raysafe.runtime import parallel
 from raysafe.runtime.batches import deal, micro_batches, step_rows, steps_per_epoch
 from raysafe.runtime.checkpoint import Position
+from raysafe.runtime.gradient import Sums, accumulate
 from raysafe.runtime.learner import FitConfig, Learner
 from raysafe.runtime.storage import Folder
 
@@ -59,21 +58,6 @@ def work(settings: dict[str, Order]) -> None:
         ray.get(order.inbox.finish.remote(outcome))
 
 
-def learning_rate_factor(config: FitConfig, total_steps: int) -> Callable[[int], float]:
-    """Share of the peak learning rate at a step: a linear warm-up, then the schedule down to zero."""
-    warmup = int(config.warmup_fraction * total_steps)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        done = (step - warmup) / max(1, total_steps - warmup)
-        if config.schedule == "linear":
-            return 1 - done
-        return 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1.0
-
-    return factor
-
-
 def rank(figure: float, step: int, mode: Literal["min", "max"]) -> float:
     """What Ray Train keeps checkpoints by: higher is better, and of equal figures the earlier one, as for us.
 
@@ -102,13 +86,7 @@ class Worker:
         checkpoints.seed_everything(order.seed, self.rank)
         self.dtype = parallel.compute_dtype(self.config.precision, self.device)
         self.module = parallel.wrap(self.learner.build(), self.config, self.device)
-        self.optimizer = torch.optim.AdamW(
-            [p for p in self.module.parameters() if p.requires_grad],
-            lr=self.config.learning_rate,
-            betas=self.config.betas,
-            weight_decay=self.config.weight_decay,
-        )
-        self.factor = learning_rate_factor(self.config, self.total_steps)
+        self.optimizer = parallel.make_optimizer(self.module, self.config)
         self.position = Position()
         self.outbox: list[dict[str, Any]] = []
         self.unwritten: list[dict[str, Any]] = []
@@ -163,20 +141,19 @@ class Worker:
         batches = [self.learner.collate(self.train_rows.take(pa.array(m))).to(self.device) for m, _ in micros]
         mine = sum(b.weight for b, (_, active) in zip(batches, micros, strict=True) if active)
         weight, stop = parallel.sum_over_ranks([mine, float(self.stop_wanted)], self.device)
-        rate = config.learning_rate * self.factor(step)
+        rate = config.rate(step, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        sums = Sums()
-        bad: list[int] = []
-        for index, (batch, (micro, active)) in enumerate(zip(batches, micros, strict=True)):
-            with parallel.gradient_sync(self.module, index == len(batches) - 1):
-                with parallel.autocast(self.dtype, self.device):
-                    loss, metrics = self.learner.loss(self.module, batch)
-                # ranks average their gradients, so each sum is scaled by ranks / units of the whole step
-                (loss * (self.ranks / weight if active else 0.0)).backward()
-            sums.add(loss, metrics, active)
-            if not math.isfinite(sums.loss) and not bad:
-                bad = micro.tolist()
+        sums = accumulate(
+            self.module,
+            self.learner.loss,
+            [(batch, active) for batch, (_, active) in zip(batches, micros, strict=True)],
+            weight=weight,
+            ranks=self.ranks,
+            dtype=self.dtype,
+            device=self.device,
+        )
+        bad = [] if sums.bad is None else micros[sums.bad][0].tolist()
         norm = parallel.clip(self.module, config.clip_norm)
         row = sums.over_ranks(weight, self.device)
         if not math.isfinite(row["loss"]) or not math.isfinite(norm):
@@ -286,7 +263,8 @@ class Worker:
         folder = None
         if self.rank == 0:
             folder = tempfile.mkdtemp(prefix="raysafe-checkpoint-")
-            checkpoints.write(Path(folder), weights, optimizer, states, self.position, self.unwritten)
+            state = {"position": asdict(self.position), "rows": self.unwritten}
+            checkpoints.write(Path(folder), weights, optimizer, states, state)
         ray.train.report(
             {"step": self.position.step, "score": score},
             checkpoint=Checkpoint.from_directory(folder) if folder else None,
@@ -302,9 +280,10 @@ class Worker:
                 ray.get(self.order.inbox.note.remote("started", {"workers": self.ranks}))
             return
         with found.as_directory() as folder:
-            self.position, self.unwritten, known = checkpoints.restore(
+            state, known = checkpoints.restore(
                 Path(folder), self.module, self.optimizer, rank=self.rank, device=self.device
             )
+        self.position, self.unwritten = Position(**state["position"]), state["rows"]
         self.saved_step = self.position.step
         if not known:
             # more ranks than before: the new ones start from their own seed
@@ -333,26 +312,3 @@ class Worker:
         best = next(r for r in reported if r.metrics["step"] == self.position.best_step)
         with best.checkpoint.as_directory() as folder:
             checkpoints.spread_weights(self.module, checkpoints.read_weights(Path(folder)))
-
-
-class Sums:
-    """Running sums of a loss and of (sum, count) metrics."""
-
-    def __init__(self) -> None:
-        self.loss = 0.0
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, float] = {}
-
-    def add(self, loss: Tensor, metrics: dict[str, tuple[Tensor | float, float]], active: bool) -> None:
-        self.loss += float(loss.detach()) if active else 0.0
-        for name, (value, count) in metrics.items():
-            self.sums[name] = self.sums.get(name, 0.0) + (float(value) if active else 0.0)
-            self.counts[name] = self.counts.get(name, 0.0) + (count if active else 0.0)
-
-    def over_ranks(self, weight: float, device: torch.device) -> dict[str, float]:
-        """The mean loss and metrics over all ranks."""
-        names = sorted(self.sums)
-        flat = [self.loss, *(self.sums[n] for n in names), *(self.counts[n] for n in names)]
-        loss, *rest = parallel.sum_over_ranks(flat, device)
-        means = {name: rest[i] / (rest[len(names) + i] or 1.0) for i, name in enumerate(names)}
-        return {"loss": loss / weight, **means}

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from raysafe.errors import ConfigError
-from raysafe.runtime.learner import FitConfig, Precision
+from raysafe.runtime.learner import OptimConfig, Precision
 
 
 def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -43,7 +43,7 @@ def blocks(module: nn.Module) -> list[nn.Module]:
     return [part for part in module.modules() if type(part).__name__ in names]
 
 
-def wrap(module: nn.Module, config: FitConfig, device: torch.device) -> nn.Module:
+def wrap(module: nn.Module, config: OptimConfig, device: torch.device) -> nn.Module:
     """Place the module on the device and let its gradients be averaged over the ranks."""
     if config.activation_checkpointing:
         for part in module.modules():
@@ -52,15 +52,32 @@ def wrap(module: nn.Module, config: FitConfig, device: torch.device) -> nn.Modul
                 break
     module.to(device=device, dtype=torch.float64 if config.precision == "float64" else torch.float32)
     if config.sharding == "fsdp":
-        mesh = dist.device_mesh.init_device_mesh(device.type, (dist.get_world_size(),))
+        mesh = dist.device_mesh.init_device_mesh(device.type, (ranks(),))
         policy = MixedPrecisionPolicy()
         for block in blocks(module):
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(module, mesh=mesh, mp_policy=policy)
         return module
-    if dist.get_world_size() == 1:
+    if ranks() == 1:
         return module
-    return DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
+    # views: else every gradient is held twice
+    return DistributedDataParallel(
+        module, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
+    )
+
+
+def ranks() -> int:
+    """Processes that train together; one where no process group was made."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        [p for p in module.parameters() if p.requires_grad],
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+    )
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -82,7 +99,7 @@ def gradient_sync(module: nn.Module, enabled: bool) -> Iterator[None]:
 
 def sum_over_ranks(values: list[float], device: torch.device) -> list[float]:
     """Element-wise sums, in float64."""
-    if dist.get_world_size() == 1:
+    if ranks() == 1:
         return values
     total = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(total)

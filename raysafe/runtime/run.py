@@ -222,6 +222,18 @@ class Run:
         environment["inputs"] = [*inputs, {"kind": kind, "uri": uri, "sha256": digest}]
         self.folder.write("environment.json", json.dumps(environment, indent=2))
 
+    def keep_examples(self, name: str, step: int, rows: Iterable[dict[str, Any]]) -> None:
+        """Put a step's rows into a JSON Lines file, in place of those of this and later steps."""
+        before = self.examples(name)
+        kept = [row for row in before if row["step"] < step] + [{"step": step, **row} for row in rows]
+        self.folder.write(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+
+    def examples(self, name: str) -> list[dict[str, Any]]:
+        """Rows that `keep_examples` kept; none where there is no such file."""
+        if not self.folder.exists(name):
+            return []
+        return self._parsed(name, lambda content: [json.loads(line) for line in content.decode().splitlines()])
+
     def add_evidence(self, evidence: Iterable[Evidence]) -> None:
         """Add to evidence.json."""
         items = [*self.evidence, *evidence]

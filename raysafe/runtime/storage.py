@@ -76,10 +76,19 @@ class Folder:
         with self.told(name), self.fs.open_input_stream(self._at(name)) as stream:
             return stream.read()
 
-    def list(self) -> list[str]:
-        """Names in the folder, sorted; none where it doesn't exist."""
-        selector = fs.FileSelector(self.path, allow_not_found=True)
-        with self.told():
+    def remove(self, name: str) -> None:
+        """Delete a file or a whole folder; what isn't there is gone already."""
+        with self.told(name):
+            kind = self.fs.get_file_info(self._at(name)).type
+            if kind == fs.FileType.Directory:
+                self.fs.delete_dir(self._at(name))
+            elif kind == fs.FileType.File:
+                self.fs.delete_file(self._at(name))
+
+    def list(self, name: str = "") -> list[str]:
+        """Names in the folder, or in one inside it, sorted; none where it doesn't exist."""
+        selector = fs.FileSelector(self._at(name), allow_not_found=True)
+        with self.told(name):
             return sorted(info.base_name for info in self.fs.get_file_info(selector))
 
     def upload(self, local: str | Path, name: str) -> None:

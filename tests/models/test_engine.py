@@ -125,6 +125,24 @@ def test_rows_that_end_early_leave_the_others_as_they_were() -> None:
         assert (answer.finish_reason == "stop") == (answer.tokens[-1] in engine.stop_ids)
 
 
+@pytest.mark.parametrize("build", [restless_policy, gpt2, sliding_window_mistral])
+def test_rows_that_leave_a_ragged_batch_take_nothing_along(build) -> None:
+    model = build()
+    engine = TransformersEngine(model, TOKENIZER)
+    engine.stop_ids = frozenset()
+    sampling = SamplingParams(max_tokens=40, seed=3, n=2)
+    endless = engine.generate(PROMPTS, sampling)
+    # the longest prompt ends first, and with it the padding that the others had
+    engine.stop_ids = frozenset({endless[8].tokens[4], endless[9].tokens[6], endless[0].tokens[20]})
+    together = engine.generate(PROMPTS, sampling)
+    alone = [answer for prompt in PROMPTS for answer in engine.generate([prompt], sampling)]
+    assert [a.tokens for a in together] == [a.tokens for a in alone]
+    assert len({len(a.tokens) for a in together}) > 4, "the rows end at different times"
+    for answer in together:
+        expected = full_logprobs(model, PROMPTS[answer.prompt], answer.tokens)
+        torch.testing.assert_close(torch.tensor(answer.logprobs), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_stop_string_ends_the_row_that_wrote_it() -> None:
     sampling = SamplingParams(max_tokens=40, temperature=1, seed=1)
     whole = ENGINE.generate([[65, 66]], sampling)[0]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from raysafe.errors import ModelError
 from raysafe.models.attention import PACKED
 from raysafe.models.language import load_policy, save_policy
-from raysafe.models.lora import LoraConfig, apply_lora, merge_lora
+from raysafe.models.lora import LoraConfig, apply_lora, merge_lora, merged_weights, transposed_layers
 from raysafe.models.packing import Layout, lay_out
 from raysafe.models.presets import byte_tokenizer
 
@@ -60,6 +61,34 @@ def test_merging_leaves_the_trained_module_trainable() -> None:
     for name, weight in module.state_dict().items():
         torch.testing.assert_close(weight, before[name], rtol=0, atol=0)
     assert any(p.requires_grad for p in module.parameters())
+
+
+def gpt2() -> Any:
+    config = GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return GPT2LMHeadModel(config).eval()
+
+
+@pytest.mark.parametrize("targets", [(), ("q_proj", "down_proj"), ("c_attn", "c_proj")], ids=str)
+def test_weights_merged_by_name_are_those_of_the_merged_model(targets: tuple[str, ...]) -> None:
+    """peft's own merging is the oracle; GPT-2 keeps its weights transposed, some of them square."""
+    config = LoraConfig(rank=4, alpha=20, targets=targets)
+    module: Any = apply_lora(gpt2() if "c_attn" in targets else load_policy("preset:tiny"), config)
+    made = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1, generator=made)
+    before = {name: weight.clone() for name, weight in module.state_dict().items()}
+    found = merged_weights(module.state_dict(), config, transposed=transposed_layers(module))
+    expected = merge_lora(module).state_dict()
+    assert set(found) == set(expected)
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
+    plain = gpt2() if "c_attn" in targets else load_policy("preset:tiny")
+    assert any(not torch.allclose(found[name], weight, atol=1e-3) for name, weight in plain.state_dict().items())
+    assert all(torch.equal(before[name], weight) for name, weight in module.state_dict().items())
 
 
 def test_packed_batches_pass_through_the_adapters() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from raysafe.models.generate.sampling import choose, row_uniforms
+from raysafe.models.generate.sampling import choose, draw, row_uniforms
 
 LOGITS_V = torch.tensor([1.0, -0.5, 2.0, 0.3, 0.0])
 DRAWS = 20_000
@@ -51,10 +51,37 @@ def test_tiny_top_p_takes_the_likeliest() -> None:
     assert counts(top_p=1e-9)[2] == DRAWS
 
 
+@pytest.mark.parametrize("columns", [5, 64, 259, 2000])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_draws_invert_the_distribution_function_of_a_float64_sum_over_all_columns(
+    columns: int, temperature: float
+) -> None:
+    generator = torch.Generator().manual_seed(columns)
+    logits_BV = 4 * torch.randn(3000, columns, generator=generator)
+    logits_BV[:, columns // 2] = -torch.inf
+    uniforms_B = torch.rand(3000, generator=generator, dtype=torch.float64)
+    cumulative_BV = (logits_BV.double() / temperature).softmax(-1).cumsum(-1)
+    tokens_B, logps_B = draw(logits_BV, uniforms_B, temperature=temperature, top_k=0, top_p=1)
+    # a float32 weight moves a boundary by some 1e-7: a uniform that close to one may fall on either side
+    above_B = cumulative_BV.gather(-1, tokens_B[:, None]).squeeze(-1)
+    below_B = torch.cat((torch.zeros(3000, 1).double(), cumulative_BV), -1).gather(-1, tokens_B[:, None]).squeeze(-1)
+    assert ((below_B - 1e-6 <= uniforms_B) & (uniforms_B < above_B + 1e-6)).all()
+    assert (tokens_B != columns // 2).all()
+    expected_B = logits_BV.double().log_softmax(-1).gather(-1, tokens_B[:, None]).squeeze(-1)
+    torch.testing.assert_close(logps_B.double(), expected_B, rtol=1e-6, atol=2e-6)
+
+
 def test_extreme_uniforms_stay_within_the_kept_tokens() -> None:
     extremes_B = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
     logits_BV = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]]).expand(2, -1)
     assert choose(logits_BV, extremes_B, temperature=1, top_k=0, top_p=1).tolist() == [1, 2]
+
+
+def test_extreme_uniforms_never_draw_what_has_no_probability() -> None:
+    logits_V = torch.full((200,), -torch.inf)
+    logits_V[[3, 70, 130]] = torch.tensor([0.1, 0.2, 0.7]).log()
+    extremes_B = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+    assert choose(logits_V.expand(2, -1), extremes_B, temperature=1, top_k=0, top_p=1).tolist() == [3, 130]
 
 
 def test_uniforms_differ_by_seed_prompt_occurrence_and_sample_only() -> None:

@@ -111,7 +111,7 @@ def test_a_store_of_a_newer_raysafe_is_refused_and_left_alone(url: str) -> None:
             import psycopg
 
             with psycopg.connect(url) as connection:
-                connection.execute("UPDATE alembic_version SET version_num = '0001'")
+                connection.execute("UPDATE alembic_version SET version_num = '0002'")
 
 
 def test_a_statement_that_fails_is_one_sentence_without_its_values(url: str) -> None:

@@ -1,66 +1,27 @@
 """Writing a batch of answers token by token, with a key/value cache.
 
-Prompts are padded on the left; a prompt with several answers is read once; rows leave the batch as they end.
+Prompts are padded on the left; a prompt with several answers is read once; rows leave the batch as they end, and with
+them the columns that only they needed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from raysafe.errors import ModelError
-from raysafe.models.generate.engine import FinishReason, Generation, SamplingParams
-from raysafe.models.generate.sampling import choose
-from raysafe.models.generate.text import TextWriter, plain_text
+from raysafe.models.generate.cache import BatchCache
+from raysafe.models.generate.engine import SamplingParams
+from raysafe.models.generate.rows import Row
+from raysafe.models.generate.sampling import draw, row_uniforms
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
-
-class Row:
-    """One answer in the making."""
-
-    def __init__(
-        self, place: int, prompt: tuple[int, ...], limit: int, uniforms: Tensor | None, writer: TextWriter | None
-    ) -> None:
-        self.place, self.prompt, self.limit, self.uniforms, self.writer = place, prompt, limit, uniforms, writer
-        self.tokens: list[int] = []
-        self.logprobs: list[float] = []
-        self.finish: FinishReason | None = None
-        self.ended = False
-
-    @property
-    def longest(self) -> int:
-        return len(self.prompt) + self.limit
-
-    def add(self, token: int, logprob: float, stop_ids: frozenset[int]) -> None:
-        self.tokens.append(token)
-        self.logprobs.append(logprob)
-        if token in stop_ids:
-            self.finish, self.ended = "stop", True
-            return
-        if self.writer is not None:
-            self.writer.write(token)
-            if self.writer.stopped:
-                self.finish = "stop"
-                return
-        if len(self.tokens) == self.limit:
-            self.finish = "length"
-
-    def generation(self, tokenizer: PreTrainedTokenizerBase) -> Generation:
-        """The answer as it stands; unfinished means cancelled."""
-        finish = self.finish or "cancelled"
-        if self.writer is None:
-            text = plain_text(tokenizer, self.tokens[:-1] if self.ended else self.tokens)
-            return Generation(self.place, self.tokens, self.logprobs, text, finish)
-        self.writer.close()
-        # closing may complete a stop string with characters that were held back until now
-        return Generation(
-            self.place, self.tokens, self.logprobs, self.writer.text, "stop" if self.writer.stopped else finish
-        )
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class Decoding:
@@ -70,62 +31,147 @@ class Decoding:
     def __init__(
         self, model: PreTrainedModel, rows: list[Row], sampling: SamplingParams, stop_ids: frozenset[int]
     ) -> None:
-        self.model, self.live, self.sampling, self.stop_ids = model, list(rows), sampling, stop_ids
-        self.cache = DynamicCache(config=model.config)
-        prompts = list(dict.fromkeys(row.prompt for row in rows))
-        lengths_P = torch.tensor([len(prompt) for prompt in prompts])
-        width = int(lengths_P.max())
-        ids_PT = torch.zeros(len(prompts), width, dtype=torch.long)
-        for place, prompt in enumerate(prompts):
-            ids_PT[place, width - len(prompt) :] = torch.tensor(prompt)
-        mask_PT = (torch.arange(width)[None] >= width - lengths_P[:, None]).long()
-        positions_PT = (mask_PT.cumsum(-1) - 1).clamp_min(0)
-        logits_PV = self._forward(ids_PT, positions_PT, mask_PT)
-        owners_B = torch.tensor([prompts.index(row.prompt) for row in rows])
-        self.mask_BT, self.lengths_B = mask_PT[owners_B], lengths_P[owners_B]
-        self.logits_BV: Tensor | None = logits_PV[owners_B.to(logits_PV.device)]
-        if len(rows) > len(prompts):
-            self.cache.batch_select_indices(owners_B.to(model.device))
+        """Either all rows have a writer or none has."""
+        self.model, self.live, self.sampling = model, list(rows), sampling
+        self._device, self._cache = model.device, BatchCache(model.config)
+        self._stop_ids = np.array(sorted(stop_ids), dtype=np.int64)
+        self._limits_B = np.array([row.limit for row in rows])
+        longest = int(self._limits_B.max())
+        # a row keeps its column of these to the end; column_B says which it is for each live row
+        self._column_B = np.arange(len(rows))
+        self._tokens_TN = np.empty((longest, len(rows)), dtype=np.int64)
+        self._logps_TN = np.empty((longest, len(rows)), dtype=np.float32)
+        self._written = 0
+        self._watched = rows[0].writer is not None
+        self._uniforms_TN = _uniforms(rows, longest, sampling.seed) if sampling.temperature > 0 else None
+        self._logits_BV: Tensor | None = self._read_prompts()
+
+    def _read_prompts(self) -> Tensor:
+        """Run each prompt through the model once, and give every row its prompt's part of the cache. Logits (B, V)."""
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(row.prompt for row in self.live))}
+        lengths_P = np.array([len(prompt) for prompt in places])
+        width, longest = int(lengths_P.max()), len(self._tokens_TN)
+        ids_PT = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in places], device=self._device)
+        mask_PT = torch.arange(width + longest)[None] >= torch.from_numpy(width - lengths_P)[:, None]
+        # without padding no mask is needed, and attention takes a faster path
+        self._mask_BT = mask_PT.long().to(self._device) if lengths_P.min() < width else None
+        self._columns = width
+        positions_PT = (mask_PT[:, :width].cumsum(-1) - 1).clamp_min(0).to(self._device)
+        logits_PV = self._forward(ids_PT, positions_PT)
+        owners = np.array([places[row.prompt] for row in self.live])
+        owners_B = torch.from_numpy(owners).to(self._device)
+        self._padding_B = (width - lengths_P)[owners]
+        self._positions_B1 = positions_PT[owners_B, -1:]
+        self._mask_BT = None if self._mask_BT is None else self._mask_BT[owners_B]
+        self._cache.batch_select_indices(owners_B)
+        return logits_PV[owners_B]
 
     @torch.inference_mode()
     def step(self) -> None:
         """Draw a token for each live row; rows that end leave the batch."""
-        if self.logits_BV is None:
-            tokens_B1 = torch.tensor([[row.tokens[-1]] for row in self.live])
-            self.mask_BT = torch.nn.functional.pad(self.mask_BT, (0, 1), value=1)
-            self.logits_BV = self._forward(tokens_B1, self.lengths_B[:, None], self.mask_BT)
-            self.lengths_B = self.lengths_B + 1
-        logits_BV, self.logits_BV = self.logits_BV.float(), None
-        settings = self.sampling
+        if self._logits_BV is None:
+            self._columns += 1
+            self._positions_B1 = self._positions_B1 + 1
+            self._logits_BV = self._forward(self._last_B1, self._positions_B1)
+        logits_BV, self._logits_BV = self._logits_BV.float(), None
         uniforms_B = None
-        if settings.temperature > 0:
-            uniforms_B = torch.stack([row.uniforms[len(row.tokens)] for row in self.live if row.uniforms is not None])
-        tokens_B = choose(
+        if self._uniforms_TN is not None:
+            uniforms_B = torch.from_numpy(self._uniforms_TN[self._written, self._column_B])
+        settings = self.sampling
+        tokens_B, logps_B = draw(
             logits_BV, uniforms_B, temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p
         )
-        logps_B = logits_BV.gather(-1, tokens_B[:, None]).squeeze(-1) - logits_BV.logsumexp(-1)
-        if not bool(torch.isfinite(logps_B).all()):
+        self._last_B1 = tokens_B[:, None]
+        tokens, logps = tokens_B.cpu().numpy(), logps_B.cpu().numpy()
+        if not np.isfinite(logps).all():
             raise ModelError("the model's output is not finite: its weights are damaged or its precision is too low")
-        for row, token, logp in zip(self.live, tokens_B.tolist(), logps_B.tolist(), strict=True):
-            row.add(token, logp, self.stop_ids)
-        kept = [place for place, row in enumerate(self.live) if row.finish is None]
-        if 0 < len(kept) < len(self.live):
-            kept_B = torch.tensor(kept)
-            self.mask_BT, self.lengths_B = self.mask_BT[kept_B], self.lengths_B[kept_B]
-            self.cache.batch_select_indices(kept_B.to(self.model.device))
-        self.live = [self.live[place] for place in kept]
+        self._tokens_TN[self._written, self._column_B] = tokens
+        self._logps_TN[self._written, self._column_B] = logps
+        self._written += 1
+        over_B = self._judge(tokens)
+        if over_B.any():
+            self._hand_out(np.flatnonzero(over_B))
+            self._leave(over_B)
 
-    def _forward(self, ids_BT: Tensor, positions_BT: Tensor, mask_BS: Tensor) -> Tensor:
+    def close(self) -> None:
+        """Hand to the rows that are still live what was written of them."""
+        self._hand_out(np.arange(len(self.live)))
+
+    def _judge(self, tokens_B: np.ndarray) -> np.ndarray:
+        """Which live rows are over with these tokens, (B,); they know why."""
+        stop_B = np.isin(tokens_B, self._stop_ids)
+        over_B = stop_B | (self._limits_B == self._written)
+        if self._watched:
+            for place in np.flatnonzero(~stop_B):
+                writer = self.live[place].writer
+                assert writer is not None
+                writer.write(int(tokens_B[place]))
+                over_B[place] |= writer.stopped
+        for place in np.flatnonzero(over_B):
+            row = self.live[place]
+            row.ended = bool(stop_B[place])
+            row.finish = "stop" if row.ended or (row.writer is not None and row.writer.stopped) else "length"
+        return over_B
+
+    def _hand_out(self, places: np.ndarray) -> None:
+        for place, column in zip(places, self._column_B[places], strict=True):
+            self.live[place].tokens = self._tokens_TN[: self._written, column].tolist()
+            self.live[place].logprobs = self._logps_TN[: self._written, column].tolist()
+
+    def _leave(self, over_B: np.ndarray) -> None:
+        """The last live rows take the places of those that are over."""
+        kept = int((~over_B).sum())
+        holes = np.flatnonzero(over_B[:kept])
+        movers = kept + np.flatnonzero(~over_B[kept:])
+        for hole, mover in zip(holes, movers, strict=True):
+            self.live[hole] = self.live[mover]
+        del self.live[kept:]
+        if not kept:
+            return
+        self._column_B, self._limits_B, self._padding_B = (
+            _keep(array, kept, holes, movers) for array in (self._column_B, self._limits_B, self._padding_B)
+        )
+        holes_K, movers_K = (torch.from_numpy(places).to(self._device) for places in (holes, movers))
+        self._cache.keep_rows(kept, holes_K, movers_K)
+        self._last_B1 = _keep(self._last_B1, kept, holes_K, movers_K)
+        self._positions_B1 = _keep(self._positions_B1, kept, holes_K, movers_K)
+        if self._mask_BT is not None:
+            self._mask_BT = _keep(self._mask_BT, kept, holes_K, movers_K)
+            self._drop_padding(int(self._padding_B.min()))
+
+    def _drop_padding(self, shared: int) -> None:
+        """Leave out the first columns, which are padding in every row that is left."""
+        if not shared or not self._cache.uniform or self._mask_BT is None:
+            return
+        self._cache.drop_columns(shared)
+        self._columns -= shared
+        self._padding_B = self._padding_B - shared
+        self._mask_BT = self._mask_BT[:, shared:] if self._padding_B.any() else None
+
+    def _forward(self, ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
         """Logits after the last column, (B, V)."""
-        device = self.model.device
-        # without padding no mask is needed, and attention takes a faster path
-        mask = None if bool(mask_BS.all()) else mask_BS.to(device)
-        out = self.model(
-            input_ids=ids_BT.to(device),
-            position_ids=positions_BT.to(device),
-            attention_mask=mask,
-            past_key_values=self.cache,
+        out: Any = self.model(
+            input_ids=ids_BT,
+            position_ids=positions_BT,
+            attention_mask=None if self._mask_BT is None else self._mask_BT[:, : self._columns],
+            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )
         return out.logits[:, -1]
+
+
+def _uniforms(rows: list[Row], longest: int, seed: int) -> np.ndarray:
+    """Each row's uniforms as a column, (T, N) float64; beyond a row's limit, nothing that is used."""
+    uniforms_NT = np.zeros((len(rows), longest))
+    for uniforms_T, row in zip(uniforms_NT, rows, strict=True):
+        uniforms_T[: row.limit] = row_uniforms(
+            row.prompt, row.limit, seed=seed, occurrence=row.occurrence, sample=row.sample
+        )
+    return np.ascontiguousarray(uniforms_NT.T)
+
+
+def _keep(values_B: Array, kept: int, holes_K: Array, movers_K: Array) -> Array:
+    """The first `kept` of values_B, after those at movers_K were put into holes_K. values_B is changed."""
+    values_B[holes_K] = values_B[movers_K]
+    return values_B[:kept]
