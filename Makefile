@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.installed
 # real data and models that the slower tests use where they are; RAYSAFE_TEST_DATA names another folder
 export RAYSAFE_TEST_DATA ?= $(abspath ../shared/data)
 QUICK := not ray and not serve and not browser and not slow
 
-.PHONY: help setup quickstart test quick verify bench bench-setup test-data lint types layers check clean constraints
+.PHONY: help setup quickstart test quick verify bench bench-setup vllm-setup test-data lint types layers check clean constraints
 
 help:
 	@echo "make quickstart   set up, then run the whole line on a small embedded model"
@@ -17,6 +19,7 @@ help:
 	@echo "make quick        the tests that start nothing: under a minute"
 	@echo "make verify       the slower tests; rewrites the figures that the README shows (ARGS='-k quickstart' for one)"
 	@echo "make bench        timings against plain PyTorch, TRL and an empty pipeline"
+	@echo "make vllm-setup   an environment with vLLM for CPUs, for its tests (make verify runs them where it is)"
 	@echo "make check        lint, types, import layers"
 	@echo "make constraints  compile constraints.txt anew"
 
@@ -39,6 +42,7 @@ quick: setup
 
 verify: setup bench-setup test-data
 	RAYSAFE_VERIFY=1 $(BIN)/python -m pytest -m slow -s $(ARGS)
+	if test -f $(VLLM_STAMP); then OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q -p no:cacheprovider tests/models/test_vllm_engine.py; fi
 
 $(BENCH_STAMP): pyproject.toml constraints.txt tests/bench/requirements.txt
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
@@ -51,7 +55,23 @@ bench: setup bench-setup
 	$(BIN)/python -m tests.bench.dpo plain
 	$(BENCH)/bin/python -m tests.bench.dpo trl --data $(RAYSAFE_TEST_DATA)/hh-rlhf/harmless-base-test.jsonl.gz
 	$(BENCH)/bin/python -m tests.bench.trl_losses
+	$(BENCH)/bin/python -m tests.bench.trl_rl_losses
+	$(BIN)/python -m tests.bench.rlhf plain
+	$(BENCH)/bin/python -m tests.bench.rlhf trl
+	$(BIN)/python -m tests.bench.rlhf sync
+	$(BIN)/python -m tests.bench.generate
 	$(BIN)/python -m tests.bench.serve
+
+# vLLM pins its own torch and transformers, and its companions' builds are for CUDA
+$(VLLM_STAMP): pyproject.toml tests/bench/vllm-requirements.txt
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/vllm-requirements.txt \
+		'ray[default]==2.60.*' scipy pyarrow tyro xxhash hypothesis sqlalchemy alembic
+	$(VLLM)/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+vllm-setup: $(VLLM_STAMP)
 
 test-data: bench-setup
 	for name in smollm2 movie_ratings; do \
@@ -76,4 +96,4 @@ constraints: setup
 		--extra dev pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(VLLM) .pytest_cache .ruff_cache .hypothesis

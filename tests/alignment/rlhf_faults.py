@@ -23,7 +23,7 @@ os.environ |= {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "RAYSAFE_FAK
 from raysafe.alignment.ppo import PPOJob
 from raysafe.runtime.run import Run
 
-STEPS = 12
+STEPS = 20
 DEADLINE_S = 20.0
 WAIT_S = 240.0
 

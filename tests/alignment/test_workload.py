@@ -104,9 +104,7 @@ def test_a_workload_that_makes_no_sense_is_one_sentence(fields: dict[str, object
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm"])
 @pytest.mark.parametrize(("precision", "size"), [("bf16", 2), ("fp32", 4)])
-def test_an_engine_is_counted_in_the_dtype_that_the_trainer_computes_in(
-    engine: str, precision: str, size: int
-) -> None:
+def test_an_engine_is_counted_in_the_dtype_that_the_trainer_computes_in(engine: str, precision: str, size: int) -> None:
     work = Workload.parse({"model": "1B", "engine": engine, "precision": precision})
     (rollout,) = (role for role in roles(work) if role.name == "rollout")
     assert rollout.choices[None](8).weights == size * 1_235_814_400

@@ -6,19 +6,18 @@
 
 All sides run in this process tree, one after the other, with the same weights, prompts, batch sizes and one torch
 thread; start-up is counted on none. CPU seconds are those of every process of a side, Ray's own among them. Samples are
-answers. `equal`: random weights that never end an answer; `uneven`: a model that writes stories, asked real people's
-questions, which differ in length, as the stories do.
+answers. `equal`: random weights that never end an answer; `uneven`: a model that writes stories, given beginnings of
+stories of all lengths to finish.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,10 +34,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from raysafe.alignment.grpo import GRPOJob
 from raysafe.alignment.online_data import read_prompts
 from raysafe.alignment.online_loop import train
-from raysafe.models.language import load_policy, save_policy
+from raysafe.models.chat import ChatFormat
+from raysafe.models.generate.engine import SamplingParams
+from raysafe.models.generate.load import load_engine
+from raysafe.models.language import load_policy, load_tokenizer, save_policy
 from raysafe.models.presets import byte_tokenizer
 from raysafe.runtime.run import Run
-from tests.real_data import HH_RLHF, STORIES
+from tests.real_data import STORIES
 
 LEARNING_RATE, BETA, WARM_UP = 1e-4, 0.04, 2
 Case = Literal["equal", "uneven"]
@@ -121,23 +123,32 @@ def make_case(case: Case, folder: Path) -> tuple[str, list[str]]:
         return str(target), ["".join(chr(97 + c) for c in rng.integers(0, 26, 32)) for _ in range(600)]
     target = folder / "uneven"
     tokenizer = AutoTokenizer.from_pretrained(STORIES)
+    # this model was trained to write the mark of the next story's beginning at a story's end
+    tokenizer.eos_token = tokenizer.bos_token
     tokenizer.chat_template = (
         "{{ bos_token }}{% for message in messages %}{{ message['content'] }}"
         "{{ eos_token if message['role'] == 'assistant' }}{% endfor %}"
     )
     policy = AutoModelForCausalLM.from_pretrained(STORIES)
+    policy.config.eos_token_id = policy.generation_config.eos_token_id = tokenizer.bos_token_id
     save_policy(policy, tokenizer, target)
-    questions = []
-    with gzip.open(HH_RLHF, "rt") as lines:
-        for line in lines:
-            text = json.loads(line)["chosen"].split("\n\nHuman: ")[1].split("\n\nAssistant:")[0].strip()
-            if 0 < len(text) < 300:
-                questions.append(text)
-    return str(target), questions[:600]
+    return str(target), beginnings(str(target), 400)
+
+
+def beginnings(model: str, count: int) -> list[str]:
+    """Stories that the model wrote, each cut at a random place: how much is left to tell differs as much as it can."""
+    chat = ChatFormat(load_tokenizer(model))
+    engine = load_engine(model, tokenizer=chat.tokenizer)
+    start = [chat.tokenizer.bos_token_id]
+    stories = engine.generate([start], SamplingParams(max_tokens=480, n=count, seed=7))
+    shares = np.random.default_rng(7).uniform(0.3, 0.97, count)
+    cut = [story.tokens[: int(len(story.tokens) * share)] for story, share in zip(stories, shares, strict=True)]
+    texts = [str(chat.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in cut if len(tokens) > 4]
+    return [text for text in texts if len(chat.encode([{"role": "user", "content": text}])[0]) < 250]
 
 
 def write_prompts(prompts: list[str], file: Path) -> str:
-    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    file.write_text("".join(dumps({"prompt": prompt}) + "\n" for prompt in prompts))
     return str(file)
 
 
@@ -316,9 +327,12 @@ def run_trl(model: str, prompts: list[str], shape: Shape, folder: Path) -> Clock
     return clock
 
 
-def compare(other: str, run_other: Callable[[str, list[str], Shape, Path], Clock], shapes: list[Shape]) -> None:
-    """Run both sides of each case and print a table of them with the ratio of samples per CPU second."""
+def compare(
+    other: str, run_other: Callable[[str, list[str], Shape, Path], Clock], shapes: list[Shape]
+) -> dict[str, dict[str, float]]:
+    """Run both sides of each case; print a table with the ratio of samples per CPU second, and return its figures."""
     print(f"{'case':<8}{'side':<10}{'samples/CPU s':>14}{'CPU s/step':>12}{'wall s/step':>13}")
+    found = {}
     for shape in shapes:
         with tempfile.TemporaryDirectory(prefix="raysafe-bench-") as name:
             folder = Path(name)
@@ -330,42 +344,55 @@ def compare(other: str, run_other: Callable[[str, list[str], Shape, Path], Clock
                 f"{shape.case:<8}{side:<10}{clock.samples_per_cpu_s:>14.1f}{clock.cpu_s:>12.2f}{clock.wall_s:>13.2f}",
                 flush=True,
             )
-        figures = {name: float(np.mean([row[name] for row in rows])) for name in ("overhead", "mismatch", "length")}
+        mean = {name: float(np.mean([row[name] for row in rows])) for name in ("overhead", "complete", "length")}
         ratio = ours.samples_per_cpu_s / theirs.samples_per_cpu_s
-        print(f"{shape.case}: RaySafe / {other} = {ratio:.2f}, answers of {figures['length']:.0f} tokens on average")
-        print(f"{shape.case}: time outside generation, scoring and gradients {figures['overhead']:.1%} of a step")
+        print(f"{shape.case}: RaySafe / {other} = {ratio:.2f}")
+        print(
+            f"{shape.case}: answers of {mean['length']:.0f} tokens on average, {mean['complete']:.0%} complete; "
+            f"time outside generation, scoring and gradients {mean['overhead']:.1%} of a step",
+            flush=True,
+        )
+        sides = {"own": ours, "other": theirs}
+        figures = {f"{side}_samples_per_cpu_s": clock.samples_per_cpu_s for side, clock in sides.items()}
+        figures |= {f"{side}_cpu_s_per_step": clock.cpu_s for side, clock in sides.items()}
+        found[shape.case] = {"ratio": ratio, **mean, **figures}
+    return found
 
 
-def bench_sync(megabytes: int = 100, rounds: int = 9) -> None:
-    """Publish weights in one actor, load them in another, on this node; the median of some rounds."""
+def bench_sync(megabytes: int = 100, rounds: int = 21, warm_up: int = 20) -> dict[str, float]:
+    """Publish weights in one actor, load them in another, on this node; the median of some rounds.
+
+    The first versions fill fresh pages of shared memory, which later ones find again.
+    """
     from raysafe.runtime.group import GroupSpec
     from raysafe.runtime.placement import Pool
     from raysafe.runtime.supervisor import Supervisor
 
     specs = [
-        GroupSpec("trainer", Pool(cpus=1), {"trainer": SyncFactory(megabytes, trainer=True)}),
-        GroupSpec("engine", Pool(cpus=1), {"engine": SyncFactory(megabytes, trainer=False)}),
+        GroupSpec("trainer", Pool(cpus=1), {"trainer": SyncFactory(megabytes)}),
+        GroupSpec("engine", Pool(cpus=1), {"engine": SyncFactory(megabytes)}),
     ]
     with Supervisor(specs, note=lambda *a, **k: None, deadline_s=120) as supervisor:
         trainer, engine = supervisor.role("trainer"), supervisor.role("engine")
         seconds, cpu = [], []
-        for version in range(rounds + 2):
+        for version in range(warm_up + rounds):
             started, before = time.perf_counter(), tree_cpu_s()
             published = trainer.first("publish", version)
             engine.call("load", published)
             del published
             seconds.append(time.perf_counter() - started)
             cpu.append(tree_cpu_s() - before)
+    figures = {"wall_ms": 1000 * float(np.median(seconds[warm_up:])), "cpu_ms": 1000 * float(np.median(cpu[warm_up:]))}
     print(
-        f"weight sync of {megabytes} MB on one node: {np.median(seconds[2:]) * 1000:.1f} ms (median of {rounds}), "
-        f"{np.median(cpu[2:]) * 1000:.0f} ms of CPU"
+        f"weight sync of {megabytes} MB on one node: {figures['wall_ms']:.1f} ms (median of {rounds}), "
+        f"{figures['cpu_ms']:.0f} ms of CPU"
     )
+    return figures
 
 
 @dataclass(frozen=True)
 class SyncFactory:
     megabytes: int
-    trainer: bool
 
     def __call__(self, member: Any) -> Any:
         return SyncPart(self.megabytes)
@@ -401,17 +428,20 @@ def main(
     prompts: int = 16,
     answers: int = 8,
     max_tokens: int = 64,
+    cases: tuple[Case, ...] = ("equal", "uneven"),
+    json: Path | None = None,
 ) -> None:
-    """Time one comparison. steps: of each side, two of which warm up."""
-    if what == "sync":
-        bench_sync()
-        return
+    """Time one comparison. steps: of each side, two of which warm up. json: file that gets the figures."""
     equal = Shape("equal", prompts, answers, max_tokens, steps)
     uneven = Shape("uneven", prompts, answers, 4 * max_tokens, steps)
-    if what == "plain":
-        compare("plain", lambda model, rows, shape, folder: run_plain(model, rows, shape), [equal])
+    if what == "sync":
+        found: dict[str, Any] = bench_sync()
+    elif what == "plain":
+        found = compare("plain", lambda model, rows, shape, folder: run_plain(model, rows, shape), [equal])
     else:
-        compare("TRL", run_trl, [equal, uneven])
+        found = compare("TRL", run_trl, [shape for shape in (equal, uneven) if shape.case in cases])
+    if json is not None:
+        json.write_text(dumps(found))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.real_data import HH_RLHF
+from tests.real_data import HH_RLHF, STORIES
 from tests.verify.readme import ROOT, publish
 from tests.verify.shell import user_environment
 from tests.verify.test_losses import BENCH_PYTHON
@@ -42,6 +42,34 @@ def test_dpo_does_the_same_work_as_a_plain_loop_and_as_trl(tmp_path: Path) -> No
         f"| TRL 1.16's DPOTrainer | hh-rlhf, real lengths | **{trl['ratio']:.1f}** with the reference pass counted | "
         f"{trl['own_pairs_per_s_with_reference_pass']:.1f} to {trl['trl_pairs_per_s']:.1f} | "
         f"{trl['loss_difference']:.0e} over {trl['steps']} steps |",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BENCH_PYTHON.is_file(), reason="no .venv-bench: `make bench-setup` makes it")
+@pytest.mark.skipif(not STORIES.is_dir(), reason="the stories model is not beside the project")
+def test_what_a_step_of_grpo_costs(tmp_path: Path) -> None:
+    plain = bench(sys.executable, tmp_path / "plain.json", "tests.bench.rlhf", "plain")
+    trl = bench(BENCH_PYTHON, tmp_path / "trl.json", "tests.bench.rlhf", "trl")
+    sync = bench(sys.executable, tmp_path / "sync.json", "tests.bench.rlhf", "sync")
+    sides = {
+        "a plain PyTorch loop, equal lengths": plain["equal"],
+        "TRL 1.16's GRPOTrainer, equal lengths": trl["equal"],
+        "TRL 1.16's GRPOTrainer, uneven lengths": trl["uneven"],
+    }
+    rows = [
+        f"| {name} | **{found['ratio']:.2f}** | {found['own_samples_per_cpu_s']:.1f} to "
+        f"{found['other_samples_per_cpu_s']:.1f} | {found['own_cpu_s_per_step']:.2f} to "
+        f"{found['other_cpu_s_per_step']:.2f} | {found['length']:.0f} | {found['overhead']:.1%} |"
+        for name, found in sides.items()
+    ]
+    publish(
+        "grpo-speed",
+        "| GRPO against | ratio of answers per CPU second | answers per CPU s | CPU s a step | tokens an answer | "
+        "of a step outside generation, scoring and gradients |\n|---|---|---|---|---|---|\n"
+        + "\n".join(rows)
+        + f"\n\n100 MB of weights go from trainer to engine, on one node, in {sync['wall_ms']:.0f} ms "
+        f"({sync['cpu_ms']:.0f} ms of CPU).",
     )
 
 

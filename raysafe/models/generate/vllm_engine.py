@@ -53,9 +53,9 @@ class VLLMEngine:
         cache_bytes: int | None = None,
         batch_rows: int = 256,
     ) -> None:
-        """context: longest prompt and answer together, in tokens, where the model's own length takes too much memory:
-        the cache must hold one such row. tensor_parallel: GPUs that the model is split over. memory_share: of each GPU's memory, for weights and
-        cache together; cache_bytes: of the cache alone, instead. batch_rows: most answers that are written at a time.
+        """context: longest prompt and answer together, where the model's own is too long for the cache, which must
+        hold one such row. tensor_parallel: GPUs that the model is split over. memory_share: of each GPU's memory, for
+        weights and cache together; cache_bytes: of the cache alone, instead. batch_rows: most answers at a time.
 
         Raises ModelError where vLLM is missing, refuses the model, or the tokenizer is another model's.
         """
