@@ -17,13 +17,14 @@ import numpy as np
 
 from raysafe.alignment.experience import Samples
 from raysafe.alignment.rewards import Answers, EnsembleOptions, Sees, make_source
-from raysafe.alignment.roles import Reference, Rollout
+from raysafe.alignment.roles import Reference
 from raysafe.alignment.watch import sample_figures
 from raysafe.cli.main import guarded
 from raysafe.data.readers import read
 from raysafe.evaluation.statistics import paired_t
 from raysafe.models.chat import ChatFormat
 from raysafe.models.generate.engine import SamplingParams
+from raysafe.models.generate.load import load_engine
 from raysafe.models.language import load_tokenizer, model_folder
 from raysafe.models.packing import Layout
 from raysafe.runtime.bar import Bar
@@ -34,11 +35,12 @@ CHUNK = 64
 
 def write(model: str, prompts: list[list[int]], sampling: SamplingParams) -> Samples:
     """One answer to each prompt."""
-    rollout = Rollout(model, model, "auto", "transformers", "cpu")
+    chat = ChatFormat(load_tokenizer(model))
+    engine = load_engine(model, tokenizer=chat.tokenizer)
     answers = []
     with Bar(f"answers of {Path(model).name}", total=len(prompts), unit="prompt") as bar:
         for start in range(0, len(prompts), CHUNK):
-            answers += rollout.engine.generate(prompts[start : start + CHUNK], sampling)
+            answers += engine.generate(prompts[start : start + CHUNK], sampling)
             bar.show(len(answers))
     return Samples(
         prompts=prompts,
