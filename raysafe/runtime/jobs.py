@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 END_TIMEOUT_S = 30.0
+AGENT_WAIT_S = 60.0
 STOP_TIMEOUT_S = 60.0
 PENDING_NOTE_S = 5.0
 STILL_WAITS = (
@@ -97,20 +98,34 @@ def submit(
     entrypoint = shlex.join([python, script, *arguments])
     try:
         with _told(client.get_address()):
-            return client.submit_job(
-                entrypoint=entrypoint,
-                runtime_env=environment,
-                submission_id=request.submission_id,
-                metadata=dict(request.metadata),
-                entrypoint_num_cpus=request.num_cpus,
-                entrypoint_num_gpus=request.num_gpus,
-                entrypoint_memory=request.memory_bytes,
-                entrypoint_resources=request.resources or None,
+            return _when_ready(
+                lambda: client.submit_job(
+                    entrypoint=entrypoint,
+                    runtime_env=environment,
+                    submission_id=request.submission_id,
+                    metadata=dict(request.metadata),
+                    entrypoint_num_cpus=request.num_cpus,
+                    entrypoint_num_gpus=request.num_gpus,
+                    entrypoint_memory=request.memory_bytes,
+                    entrypoint_resources=request.resources or None,
+                )
             )
     except (TypeError, ValueError) as error:
         # Ray refuses packages over 500 MiB this way, and runtime environments that contradict themselves
         problem = redacted(_first_line(error), environment)
         raise ConfigError(f"can't upload {place} with its runtime environment: {problem}") from None
+
+
+def _when_ready(start: Callable[[], str], wait_s: float = AGENT_WAIT_S, pause_s: float = 1.0) -> str:
+    """`start()`, again for a while where the cluster was started a moment ago and its agents aren't."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return start()
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(pause_s)
 
 
 def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:

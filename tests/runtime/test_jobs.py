@@ -22,7 +22,7 @@ import pytest
 from raysafe.cli.main import main
 from raysafe.errors import ConfigError
 from raysafe.runtime.job_request import Request, redacted, runtime_env, shown_environment
-from raysafe.runtime.jobs import exit_code, submit
+from raysafe.runtime.jobs import _when_ready, exit_code, submit
 
 START_TIMEOUT_S = 90.0
 SECRET = "sk-a-secret-that-must-not-be-printed"
@@ -348,3 +348,27 @@ def test_what_is_shown_of_an_environment_holds_no_values() -> None:
     environment = {"env_vars": {"KEY": SECRET, "ON": "1"}, "pip": ["a"], "_ray_commit": "x"}
     assert shown_environment(environment) == {"env_vars": {"KEY": "***", "ON": "***"}, "pip": ["a"]}
     assert redacted(f"1 pip failed with {SECRET}", environment) == "1 pip failed with ***"
+
+
+def test_a_cluster_that_was_started_a_moment_ago_is_waited_for() -> None:
+    answers = iter([RuntimeError("status code 500: No available agent to submit job, please try again later."), "job"])
+
+    def start() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert _when_ready(start, pause_s=0) == "job"
+
+
+def test_another_refusal_is_not_waited_out() -> None:
+    calls = []
+
+    def start() -> str:
+        calls.append(1)
+        raise RuntimeError("status code 500: the disk is full")
+
+    with pytest.raises(RuntimeError, match="disk is full"):
+        _when_ready(start, pause_s=0)
+    assert len(calls) == 1
