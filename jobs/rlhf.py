@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from raysafe.cli.jobs_table import start
 from raysafe.cli.main import guarded
-from raysafe.config import read_yaml
+from raysafe.config import job_named
 from raysafe.errors import ConfigError
 from raysafe.runtime.run import Run
 
@@ -22,7 +22,7 @@ def job_of(argv: list[str]) -> str:
     if "--resume" in given:
         source, job = given["--resume"], Run.open(given["--resume"]).config.get("job")
     elif "--config" in given:
-        source, job = given["--config"], read_yaml(given["--config"]).get("job")
+        source, job = given["--config"], job_named(given["--config"])
     else:
         raise ConfigError("jobs/rlhf.py needs --config FILE, whose key `job` is ppo or grpo, or --resume RUN")
     if job not in ONLINE:

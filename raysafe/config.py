@@ -101,6 +101,19 @@ def plain(config: BaseModel) -> dict[str, Any]:
 
 def read_yaml(path: str | Path, job: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML file, less its `job` key, which must be `job` where both are given; raises ConfigError."""
+    values = _mapping(path)
+    found = values.pop("job", job)
+    if job is not None and found != job:
+        raise ConfigError(f"{path} holds settings of the job '{found}', not of '{job}'")
+    return values
+
+
+def job_named(path: str | Path) -> str | None:
+    """The job whose settings a YAML file says that it holds; raises ConfigError."""
+    return _mapping(path).get("job")
+
+
+def _mapping(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -114,9 +127,6 @@ def read_yaml(path: str | Path, job: str | None = None) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of fields to values, found a {type(values).__name__}")
     _check_keys(values, str(path))
-    found = values.pop("job", job)
-    if job is not None and found != job:
-        raise ConfigError(f"{path} holds settings of the job '{found}', not of '{job}'")
     return values
 
 
