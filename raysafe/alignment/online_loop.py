@@ -8,6 +8,7 @@ the run, to the last checkpoint.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +67,7 @@ class OnlineLoop:
         self.job, self.run, self.supervisor, self.progress, self.stop = job, run, supervisor, progress, stop
         self.prompts, self.validation = prompts["train"], prompts["validation"]
         self.roles = {role: supervisor.role(role) for role in job.roles}
+        self.together = any({"reference", "reward"} <= set(roles) for _, roles in job.role_pools.values())
         self.writer = Writer(job, self.roles["rollout"], self.roles["policy"])
         self.position = Position(kl_coefficient=job.kl_coefficient)
         self.saved: int | None = None
@@ -188,32 +190,52 @@ class OnlineLoop:
         return self.prompts.take(rows)
 
     def _score(self, samples: Samples, prompts: Prompts) -> None:
-        """Add the reference's log-probabilities and the rewards; both roles work side by side."""
+        """Add the reference's log-probabilities and the rewards; roles in processes of their own work side by side."""
         if not any(text.strip() for text in samples.texts):
             raise TrainingError(
                 f"step {self.position.step + 1}: all {len(samples.texts)} answers are empty, the policy ends its "
                 "turn at once: start from a model that answers, or raise kl_coefficient"
             )
+        take_reference = self._begin_reference(samples)
+        if self.together:
+            # in the same processes: they would push each other off the GPU between chunks
+            take_reference()
+        take_rewards = self._begin_rewards(samples, prompts)
+        if not self.together:
+            take_reference()
+        take_rewards()
+
+    def _begin_reference(self, samples: Samples) -> Callable[[], None]:
+        """Ask the reference for its log-probabilities; returns what waits for them and adds them."""
         rows = samples.table()
         shares = deal([len(a) for a in samples.answers], self.roles["reference"].ranks)
         shares = [sorted(share) for share in shares if share]
-        reference = self.roles["reference"].start_spread("logps", [(rows.take(share),) for share in shares])
-        answers = prompts.answers(samples.group_C, samples.texts)
-        ranks = self.roles["reward"].ranks
-        parts = [np.arange(len(samples.texts))[rank::ranks] for rank in range(ranks)]
-        reward = self.roles["reward"].start_spread(
-            "score", [(answers.take(part),) for part in parts if len(part)], straggler_factor=self.job.straggler_factor
-        )
-        ref_logps_N = np.zeros(len(samples.rollout_logps_N))
-        for share, values in zip(shares, reference.result(), strict=True):
-            ref_logps_N[token_places(samples.lengths_C, share)] = values
-        samples.tokens["ref_logps"] = ref_logps_N
-        scored: list[dict[str, np.ndarray]] = reward.result()
-        for name in scored[0]:
-            score_C = np.zeros(len(samples.texts))
-            for part, scores in zip([p for p in parts if len(p)], scored, strict=True):
-                score_C[part] = scores[name]
-            samples.scores[name] = score_C
+        pending = self.roles["reference"].start_spread("logps", [(rows.take(share),) for share in shares])
+
+        def take() -> None:
+            ref_logps_N = np.zeros(len(samples.rollout_logps_N))
+            for share, values in zip(shares, pending.result(), strict=True):
+                ref_logps_N[token_places(samples.lengths_C, share)] = values
+            samples.tokens["ref_logps"] = ref_logps_N
+
+        return take
+
+    def _begin_rewards(self, samples: Samples, prompts: Prompts) -> Callable[[], None]:
+        """Ask for the rewards; returns what waits for them and adds them."""
+        answers, ranks = prompts.answers(samples.group_C, samples.texts), self.roles["reward"].ranks
+        parts = [part for rank in range(ranks) if len(part := np.arange(len(samples.texts))[rank::ranks])]
+        chunks = [(answers.take(part),) for part in parts]
+        pending = self.roles["reward"].start_spread("score", chunks, straggler_factor=self.job.straggler_factor)
+
+        def take() -> None:
+            scored: list[dict[str, np.ndarray]] = pending.result()
+            for name in scored[0]:
+                score_C = np.zeros(len(samples.texts))
+                for part, scores in zip(parts, scored, strict=True):
+                    score_C[part] = scores[name]
+                samples.scores[name] = score_C
+
+        return take
 
     def _figures(self, role: str, samples: Samples) -> np.ndarray:
         """A trained role's figure of every token, (N,)."""

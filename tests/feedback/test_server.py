@@ -14,6 +14,8 @@ from raysafe.feedback.order import first_side
 from raysafe.feedback.server import BODY_BYTES, STATIC
 from tests.feedback.conftest import Project, pair, png
 
+pytestmark = pytest.mark.serve
+
 Make = Callable[..., Project]
 PAIRS = [pair(index) for index in range(4)]
 

@@ -23,6 +23,8 @@ from raysafe.judges.spec import JudgeConfig
 from tests.judges.endpoint import KEY, Endpoint, FakeClock, failing, serve, serve_app
 from tests.serving.conftest import Scripted, make_desk
 
+pytestmark = pytest.mark.serve
+
 ASK = [{"role": "user", "content": "How good is it?"}]
 PROMPTS = [[{"role": "user", "content": f"question {i}"}] for i in range(6)]
 

@@ -203,7 +203,7 @@ def peak_of(parts: list[nn.Module | torch.optim.Optimizer], work: Callable[[], N
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
-@pytest.mark.parametrize("length", [64, 512])
+@pytest.mark.parametrize("length", [64, pytest.param(512, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_the_peak_of_a_training_step_is_within_5_percent_of_what_torch_counts(
     compute: Compute, checkpointing: bool, length: int

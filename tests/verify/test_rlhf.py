@@ -73,7 +73,7 @@ def test_rlhf_makes_sentences_that_an_unseen_judge_and_a_lexicon_find_more_posit
     runs = [trained(shell, name, f"{name}_sentences", start, reward, judge) for name in ("ppo", "grpo")]
     transcript = shell.transcript()
     unbound = trained(shell, "grpo, no KL", "grpo_sentences_unbound", start, reward, judge)
-    report = unbound.run.folder.read("report.html")
+    report = unbound.run.folder.read("report.html").decode()
     publish(
         "rlhf",
         f"""{transcript}
