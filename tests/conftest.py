@@ -24,6 +24,6 @@ def ray_cluster() -> Iterator[None]:
     """A local Ray with two CPUs for the whole session."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

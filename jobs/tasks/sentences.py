@@ -41,7 +41,8 @@ def parts(ratings: Iterable[Row], *, opening_words: int = 2, most_words: int = 1
     rows = [{"prompt": opening(text, opening_words), "completion": text} for text in short]
     halves: tuple[list[Row], list[Row]] = ([], [])
     for text, rating in rated.items():
-        halves[place(text, 0) >= 0.5].append({"text": text, "rating": rating})
+        # a hash of its own: by that of the text alone, one half would hold all that a job's split holds out
+        halves[place(["half", text], 0) >= 0.5].append({"text": text, "rating": rating})
     return {
         "demonstrations": rows,
         "prompts": [{"prompt": prompt} for prompt in dict.fromkeys(row["prompt"] for row in rows)],

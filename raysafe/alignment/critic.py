@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from raysafe.alignment.experience import ExperienceBatch, collate
 from raysafe.alignment.losses import ppo_value_loss
 from raysafe.alignment.trainer import OnlineLearner
-from raysafe.errors import ConfigError
 from raysafe.models.attention import PACKED, check_packable
 from raysafe.models.heads import HEAD, RewardModel, save_reward_model
-from raysafe.models.language import check_vocabulary, load_config, load_tokenizer
+from raysafe.models.language import load_tokenizer
 from raysafe.models.packing import Layout
 from raysafe.runtime.gradient import Metrics
 
@@ -58,14 +57,3 @@ class CriticLearner(OnlineLearner):
     def save(self, module: nn.Module, folder: Path) -> None:
         assert isinstance(module, RewardModel)
         save_reward_model(module, load_tokenizer(self.model), folder)
-
-
-def check_critic(model: str, tokenizer: str) -> None:
-    """Raise ConfigError where a critic would read the policy's tokens as other texts."""
-    ours, theirs = load_tokenizer(tokenizer), load_tokenizer(model)
-    if ours.get_vocab() != theirs.get_vocab():
-        raise ConfigError(
-            f"critic {model} and the policy {tokenizer} have different tokenizers ({len(theirs)} and {len(ours)} "
-            "tokens): start the critic from a model with the policy's tokenizer, or leave critic out"
-        )
-    check_vocabulary(load_config(model), ours)

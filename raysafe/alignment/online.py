@@ -11,15 +11,23 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from raysafe.alignment.companions import check_adapters, check_companion, check_policy, check_reward_context
 from raysafe.alignment.experience import Samples
 from raysafe.alignment.job import ModelJob
 from raysafe.alignment.losses import KLKind
 from raysafe.alignment.placing import Placement, pools_of
 from raysafe.alignment.policy_gradient import PolicyLossConfig
-from raysafe.alignment.rewards import Combine, EnsembleOptions, Sees, check_source, weighted
+from raysafe.alignment.rewards import (
+    Combine,
+    EnsembleOptions,
+    Sees,
+    check_members,
+    check_source,
+    is_model,
+    weighted,
+)
 from raysafe.alignment.watch import WatchConfig
 from raysafe.models.generate.load import EngineKind
-from raysafe.models.language import check_vocabulary, load_config, load_tokenizer
 from raysafe.models.lora import LoraConfig
 from raysafe.runtime.learner import OptimConfig
 from raysafe.runtime.placement import Pool
@@ -72,7 +80,9 @@ class OnlineJob(ModelJob):
     mask_overlong: bool = Field(default=False, description="Learn nothing from answers that were cut at max_tokens.")
 
     steps: int = Field(default=100, ge=1, description="Batches of answers to learn from.")
-    prompts_per_step: int = Field(default=32, ge=1, description="Prompts of a batch.")
+    prompts_per_step: int = Field(
+        default=32, ge=1, description="Prompts of a batch; the last of a pass over all prompts may have fewer."
+    )
     answers_per_prompt: int = Field(default=1, ge=1, description="Answers that are written to each of them.")
     max_tokens: int = Field(default=64, ge=1, description="Longest answer, in tokens.")
     stop: tuple[str, ...] = Field(default=(), description="Strings that end an answer, besides the model's own marks.")
@@ -122,15 +132,18 @@ class OnlineJob(ModelJob):
     watch: WatchConfig = WatchConfig()
 
     placement: Placement = Field(
-        default="colocated", description="All roles in the same processes, each role in its own, or mixed as pools say."
+        default="colocated",
+        description="All roles in the same processes, each role in its own, or mixed as pools say (a --config file).",
     )
     pools: dict[str, Pool] = Field(
         default_factory=dict,
         description="Processes by name: 'all', a role, or roles joined by + (mixed). Default: workers processes each.",
     )
     workers: int = Field(default=1, ge=1, description="Processes of each pool that pools doesn't name.")
-    cpus_per_worker: float = Field(default=1, gt=0, allow_inf_nan=False)
-    gpus_per_worker: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
+    cpus_per_worker: float = Field(default=1, gt=0, allow_inf_nan=False, description="CPUs of each such process.")
+    gpus_per_worker: float = Field(
+        default=0, ge=0, le=1, allow_inf_nan=False, description="Its GPU, or a share of one: 0.25 lets four have one."
+    )
     deadline_s: float = Field(
         default=1800,
         gt=0,
@@ -249,12 +262,24 @@ class OnlineJob(ModelJob):
 
     def check_model(self) -> None:
         super().check_model()
+        check_policy(self.model, "model")
+        if self.lora is not None:
+            check_adapters(self.model, self.lora)
+        tokenizer = self.tokenizer or self.model
+        if self.reference is not None:
+            check_policy(self.reference, "reference")
+            check_companion("reference", self.reference, tokenizer, self.longest)
         for source in self.rewards:
             check_source(source)
+            if is_model(source):
+                check_members(source, self.ensemble)
         if self.gold is not None:
             check_source(self.gold, "gold")
-        if self.reference is not None:
-            check_vocabulary(load_config(self.reference), load_tokenizer(self.tokenizer or self.model))
+        for source in (*self.rewards, self.gold):
+            if source is not None and is_model(source):
+                check_reward_context(
+                    source, tokenizer, self.reward_sees, longest=self.longest, max_tokens=self.max_tokens
+                )
 
     def check_room(self) -> None:
         preflight_pools(self.address, {name: pool for name, (pool, _) in self.role_pools.items()})

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from raysafe.alignment.job import record_inputs
 from raysafe.alignment.prepare import HELD_OUT
-from raysafe.alignment.rewards import Answers, Messages
+from raysafe.alignment.rewards import CHECKS, Answers, Messages
 from raysafe.data.places import name_rows
 from raysafe.data.readers import read
 from raysafe.data.schema import to_json_lines
@@ -54,6 +54,8 @@ def read_prompts(job: OnlineJob, run: Run) -> dict[str, Prompts]:
     tables["validation"] = tables["validation"].slice(0, job.validation_prompts)
     if tables["test"].num_rows:
         run.folder.write(HELD_OUT, to_json_lines(tables["test"].to_pylist()))
+    for name in ("train", "validation"):
+        check_labels(job, tables[name])
     parts = {name: _encoded(job, tables[name]) for name in ("train", "validation")}
     run.event(
         "data",
@@ -64,8 +66,26 @@ def read_prompts(job: OnlineJob, run: Run) -> dict[str, Prompts]:
     )
     for name, part in parts.items():
         if not len(part):
-            raise DataError(f"no {name} prompts are left of {job.data}: change validation_fraction, or add prompts")
+            dropped = f", {tables[name].num_rows} were too long" if tables[name].num_rows else ""
+            raise DataError(
+                f"no {name} prompts are left of {job.data}{dropped}: change validation_fraction, or add prompts"
+            )
     return parts
+
+
+def check_labels(job: OnlineJob, table: pa.Table) -> None:
+    """Raise DataError, naming the row, for a label that a check among the rewards can't use."""
+    kinds = [source.partition(":")[::2] for source in (*job.rewards, job.gold or "")]
+    checks = [rest for kind, rest in kinds if kind == "check"]
+    for place, label in enumerate(table["label"].to_pylist() if checks else []):
+        row = f"row {name_rows(table.slice(place, 1))}"
+        if label is None:
+            raise DataError(f"check:{checks[0]} needs a label in every row of the prompts, {row} has none: add 'label'")
+        for name in checks:
+            try:
+                CHECKS[name]("", label)
+            except DataError as error:
+                raise DataError(f"{row}: {error}") from None
 
 
 def _encoded(job: OnlineJob, table: pa.Table) -> Prompts:

@@ -21,7 +21,7 @@ from raysafe.alignment.online_state import Position
 from raysafe.alignment.placing import group_specs
 from raysafe.alignment.rollouts import Writer
 from raysafe.alignment.watch import parting, rows_of, sample_figures, standard_error
-from raysafe.errors import Interrupted, TrainingError
+from raysafe.errors import Interrupted, RaySafeError, TrainingError
 from raysafe.runtime.batches import deal, step_rows
 from raysafe.runtime.group import GroupLost
 from raysafe.runtime.progress import Progress
@@ -39,8 +39,7 @@ EXAMPLES_KEPT = 16
 def train(job: OnlineJob, run: Run, prompts: dict[str, Prompts]) -> None:
     """Train to the last step, or until the watch ends it; leaves the best model in the run's model/."""
     with (
-        Progress(run, job.job) as progress,
-        StopSignal(progress.say) as stop,
+        # it says on its own what it waits for
         Supervisor(
             group_specs(job),
             note=run.event,
@@ -48,6 +47,8 @@ def train(job: OnlineJob, run: Run, prompts: dict[str, Prompts]) -> None:
             max_restarts=job.max_failures,
             address=job.address,
         ) as supervisor,
+        Progress(run, job.job, first="answering the validation prompts") as progress,
+        StopSignal(progress.say) as stop,
     ):
         OnlineLoop(job, run, prompts, supervisor, progress, stop).train()
 
@@ -74,6 +75,8 @@ class OnlineLoop:
         """Step of the last checkpoint."""
         self.standing: frozenset[str] = frozenset()
         """Roles whose state is the position's; the others were just made."""
+        self.referred: str | None = None
+        """What the standing reference was loaded from, as `Position.reference`."""
 
     def train(self) -> None:
         """Steps until the end, a broken limit, or the user's Ctrl-C; every loss of a process on the way is mended."""
@@ -160,6 +163,8 @@ class OnlineLoop:
             watched
             | figures
             | {"kl_coefficient": position.kl_coefficient, "samples": position.samples, "tokens": position.tokens}
+            # updates between the weights that wrote the answers and those that learn from them
+            | {"staleness": position.step - 1 - samples.version}
         )
         if job.kl_target is not None:
             position.kl_coefficient = adapted_kl_coefficient(
@@ -169,8 +174,6 @@ class OnlineLoop:
                 samples=len(samples.answers),
                 horizon=job.kl_horizon,
             )
-        if job.reference_refresh and position.step % job.reference_refresh == 0:
-            self._refresh()
         step_s = time.perf_counter() - started
         row |= {
             "sync_s": self.writer.sync_s,
@@ -183,14 +186,27 @@ class OnlineLoop:
             "tokens_per_s": float(samples.lengths_C.sum()) / step_s,
         }
         position.row = row
-        self._tell(row)
+        # the last step is validated at once, and shown with that
+        self._tell(row, show=position.step < job.steps)
+        if job.reference_refresh and position.step % job.reference_refresh == 0:
+            self._refresh()
 
     def _step_prompts(self, step: int) -> Prompts:
         rows = step_rows(len(self.prompts), self.job.prompts_per_step, seed=self.job.seed, step=step)
         return self.prompts.take(rows)
 
     def _score(self, samples: Samples, prompts: Prompts) -> None:
-        """Add the reference's log-probabilities and the rewards; roles in processes of their own work side by side."""
+        """Add the reference's log-probabilities and the rewards; what can't be scored leaves a checkpoint behind."""
+        try:
+            self._add_scores(samples, prompts)
+        except RaySafeError:
+            # the weights are those that wrote the answers: once the reward is mended, no step is taken again
+            if self.saved != self.position.step:
+                self._save()
+            raise
+
+    def _add_scores(self, samples: Samples, prompts: Prompts) -> None:
+        """Roles in processes of their own work side by side."""
         if not any(text.strip() for text in samples.texts):
             raise TrainingError(
                 f"step {self.position.step + 1}: all {len(samples.texts)} answers are empty, the policy ends its "
@@ -275,21 +291,29 @@ class OnlineLoop:
         named = {f"validation/{name}": value for name, value in figures.items() if name != "step"}
         self._tell(position.row | named)
 
-    def _tell(self, row: dict[str, float]) -> None:
+    def _tell(self, row: dict[str, float], *, show: bool = True) -> None:
         self.run.log(self.position.step, dict(row))
         self.progress.record(self.position.step, row)
-        self.progress.show(self.position.step, self.job.steps, row)
+        if show:
+            self.progress.show(self.position.step, self.job.steps, row)
 
     def _refresh(self) -> None:
         """The policy becomes the reference."""
-        target = f"reference/step-{self.position.step:08d}"
+        target = states.reference_of(self.position.step)
         self.roles["policy"].call("export", self.run.uri, target)
         self.position.reference = target
         self._load_reference()
 
     def _load_reference(self) -> None:
-        if self.position.reference is not None:
-            self.roles["reference"].call("load_from", self.run.uri, self.position.reference)
+        """Bring the reference to the position's, which after a return to a checkpoint may be an earlier one."""
+        wanted, reference = self.position.reference, self.roles["reference"]
+        if wanted == self.referred:
+            return
+        if wanted is None:
+            reference.call("load", self.job.reference or self.job.model)
+        else:
+            reference.call("load_from", self.run.uri, wanted)
+        self.referred = wanted
 
     def _save(self) -> None:
         name = states.folder_of(self.position.step)
@@ -298,6 +322,7 @@ class OnlineLoop:
         states.write_state(self.run, self.position)
         self.saved = self.position.step
         states.forget_old(self.run, self.job.keep_checkpoints, self.position.best_step)
+        states.forget_references(self.run)
 
     def _load(self) -> None:
         """Bring roles that were just made to where the run stands: its last checkpoint, if a trained role is new."""
@@ -316,9 +341,9 @@ class OnlineLoop:
                 raise TrainingError("a trained role was lost before the first checkpoint: start the run again")
             else:
                 self.run.event("started")
-            self._load_reference()
-        elif "reference" in fresh:
-            self._load_reference()
+        if "reference" in fresh:
+            self.referred = None
+        self._load_reference()
         if fresh & {"rollout", "policy"}:
             self.writer.forget()
         self.standing = frozenset(self.job.roles)

@@ -9,6 +9,8 @@ from raysafe.runtime.report import Section
 from raysafe.runtime.run import Run
 
 EXAMPLES = "artifacts/answers.jsonl"
+FAR_KL, FAR_PERPLEXITY = 1.0, 2.0
+"""What is remarked on, limits or not: nats a token, and the start's perplexity times this; useful runs stay below."""
 WATCHED = ("reward", "gold", "kl", "perplexity", "distinct_2", "entropy", "length")
 
 
@@ -28,6 +30,9 @@ def _watched(run: Run) -> Section | None:
     table += [[name, *(row[f"validation/{name}"] for row in (rows[0], at_best, rows[-1]))] for name in names]
     said = [e["warning"] for e in run.events if e["event"] == "reward-and-gold-part"][-1:]
     said += [f"Stopped early: {e['why']}." for e in run.events if e["event"] == "stopped-early"]
+    far = _far(rows[0], rows[-1])
+    if far and not any(e["event"] == "stopped-early" for e in run.events):
+        said.append(far)
     text = "\n\n".join(said) or "No limit was broken, and the reward did not part from the gold score."
     plots = {}
     for name in ("reward", "gold"):
@@ -35,6 +40,19 @@ def _watched(run: Run) -> Section | None:
             xs = [row["validation/kl"] * row["validation/length"] for row in rows]
             plots[f"{name} over KL (nats an answer)"] = [Series(name, xs, [row[f"validation/{name}"] for row in rows])]
     return Section("Over-optimisation", text, table, plots)
+
+
+def _far(start: dict[str, float], last: dict[str, float]) -> str | None:
+    """A sentence where a run that no limit ended went so far that its reward hardly means what it did."""
+    kl, perplexity = last["validation/kl"], last["validation/perplexity"]
+    if kl <= FAR_KL and perplexity <= FAR_PERPLEXITY * start["validation/perplexity"]:
+        return None
+    return (
+        f"The policy went far from its reference: KL is {kl:.2f} nats a token, perplexity went from "
+        f"{start['validation/perplexity']:.3g} to {perplexity:.3g}, distinct-2 from "
+        f"{start['validation/distinct_2']:.2f} to {last['validation/distinct_2']:.2f}. Read its answers below; if "
+        "they are no better, raise kl_coefficient, or set limits in watch."
+    )
 
 
 def _losses(run: Run) -> Section | None:

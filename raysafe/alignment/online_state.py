@@ -13,6 +13,7 @@ from raysafe.errors import StorageError
 from raysafe.runtime.run import Run
 
 CHECKPOINTS = "checkpoints"
+REFERENCES = "reference"
 STATE = "state.json"
 
 
@@ -47,6 +48,11 @@ def folder_of(step: int) -> str:
     return f"{CHECKPOINTS}/step-{step:08d}"
 
 
+def reference_of(step: int) -> str:
+    """Folder of the policy that became the reference after a step."""
+    return f"{REFERENCES}/step-{step:08d}"
+
+
 def write_state(run: Run, position: Position) -> None:
     """Complete the checkpoint of the position's step; what metrics say up to there is on the disk before."""
     run.flush()
@@ -78,3 +84,11 @@ def forget_old(run: Run, keep: int, best_step: int | None) -> None:
             # the mark goes first: half a checkpoint is none
             run.folder.remove(f"{folder_of(step)}/{STATE}")
             run.folder.remove(folder_of(step))
+
+
+def forget_references(run: Run) -> None:
+    """Delete the references that no checkpoint goes on from; called right after a checkpoint, which has the latest."""
+    wanted = {read_state(run, step).reference for step in complete_steps(run)}
+    for name in run.folder.list(REFERENCES):
+        if f"{REFERENCES}/{name}" not in wanted:
+            run.folder.remove(f"{REFERENCES}/{name}")

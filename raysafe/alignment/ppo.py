@@ -11,7 +11,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from raysafe.alignment.advantages import gae, token_rewards, whiten
-from raysafe.alignment.critic import CriticLearner, check_critic
+from raysafe.alignment.companions import check_companion
+from raysafe.alignment.critic import CriticLearner
 from raysafe.alignment.experience import Samples
 from raysafe.alignment.losses import kl_estimate
 from raysafe.alignment.online import OnlineJob
@@ -25,7 +26,9 @@ class PPOJob(OnlineJob):
 
     job: ClassVar[str] = "ppo"
 
-    prompts_per_step: int = Field(default=64, ge=1, description="Prompts of a batch.")
+    prompts_per_step: int = Field(
+        default=64, ge=1, description="Prompts of a batch; the last of a pass over all prompts may have fewer."
+    )
     minibatches: int = Field(default=4, ge=1, description="Optimiser steps per pass, with equal shares of tokens.")
     gamma: float = Field(default=1.0, ge=0, le=1, description="Discount from token to token.")
     lam: float = Field(default=0.95, ge=0, le=1, description="GAE's lambda.")
@@ -51,7 +54,7 @@ class PPOJob(OnlineJob):
     def check_model(self) -> None:
         super().check_model()
         if self.critic is not None:
-            check_critic(self.critic, self.tokenizer or self.model)
+            check_companion("critic", self.critic, self.tokenizer or self.model, self.longest)
 
     def learners(self) -> dict[str, OnlineLearner]:
         return {

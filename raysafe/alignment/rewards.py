@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -19,6 +19,7 @@ import numpy as np
 from raysafe.errors import ConfigError, DataError, ModelError, TrainingError
 from raysafe.models.ensemble import RewardEnsemble
 from raysafe.models.language import model_folder
+from raysafe.models.presets import PREFIX
 from raysafe.runtime.functions import is_function, load_function
 
 Messages = list[dict[str, str]]
@@ -71,11 +72,7 @@ class RewardModels:
             device=device,
             batch_tokens=options.batch_tokens,
         )
-        if options.combine != "mean" and len(self.ensemble.models) < 2:
-            raise ConfigError(
-                f"{model} is a single reward model, which has no {options.combine} over members: "
-                "set ensemble to mean, or train it with --members 3"
-            )
+        check_members(model, options.combine)
 
     def to(self, device: str) -> None:
         """Move the models, to make room on a GPU or to score there."""
@@ -93,6 +90,15 @@ def combined(each_MC: np.ndarray, combine: Combine, penalty: float) -> np.ndarra
         return each_MC.min(axis=0)
     mean_C = each_MC.mean(axis=0)
     return mean_C - penalty * each_MC.std(axis=0, ddof=1) if combine == "penalised" else mean_C
+
+
+def check_members(model: str, combine: Combine) -> None:
+    """Raise ConfigError where a way to combine members is asked of a single model."""
+    if combine != "mean" and len(ensemble_members(model)) < 2:
+        raise ConfigError(
+            f"{model} is a single reward model, which has no {combine} over members: "
+            "set ensemble to mean, or train it with --members 3"
+        )
 
 
 def ensemble_members(model: str) -> list[str]:
@@ -217,10 +223,16 @@ def check_source(name: str, field: str = "rewards") -> None:
         from raysafe.judges.spec import read_spec
 
         read_spec(rest)
-    elif is_function(name) and kind != "check":
-        load_function(name, field)
-    elif kind not in ("check", "feedback"):
+    elif is_model(name):
         check_reward_model(name)
+    elif kind not in ("check", "feedback"):
+        load_function(name, field)
+
+
+def is_model(name: str) -> bool:
+    """Whether a source is a trained reward model."""
+    kind = name.partition(":")[0]
+    return kind not in ("check", "feedback", "judge") and (not is_function(name) or name.startswith(PREFIX))
 
 
 def check_reward_model(model: str) -> None:
@@ -248,7 +260,7 @@ def make_source(name: str, options: EnsembleOptions, device: str) -> RewardSourc
         return Feedback(rest)
     if kind == "judge":
         return _Judged(rest, device)
-    return Function(name) if is_function(name) else RewardModels(name, options, device)
+    return RewardModels(name, options, device) if is_model(name) else Function(name)
 
 
 class _Judged:
@@ -273,7 +285,8 @@ class Rewards:
         """sources: names and weights. gold: a source that is only watched."""
         self.weights, self.device = dict(sources), device
         self.sources = {name: make_source(name, options, device) for name in sources}
-        self.gold = None if gold is None else make_source(gold, options, device)
+        # what is only watched is no part of the pessimism that training needs
+        self.gold = None if gold is None else make_source(gold, replace(options, combine="mean"), device)
 
     def offload(self) -> None:
         """Make room on the GPU."""

@@ -87,6 +87,9 @@ class Writer:
     def _sync(self, version: int) -> None:
         if self.version == version:
             return
+        if self.begun is not None:
+            # chunks of it that no engine has taken yet would meet other weights than they ask for
+            self.begun.pending.result()
         started = time.perf_counter()
         published: Any = self.policy.call("publish", version)[0]
         self.rollout.call("load", published)

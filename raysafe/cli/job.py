@@ -21,6 +21,8 @@ from raysafe.errors import ConfigError
 from raysafe.runtime.run import Run
 
 _OWN = {"--config": "file", "--resume": "run directory"}
+_FIGURES = ("loss", "accuracy", "reward", "gold", "kl")
+_SHOWN = ("step", *_FIGURES, *(f"validation/{name}" for name in _FIGURES))
 
 
 def run_job(job_class: type[Job], argv: list[str], *, positional: str | None = None) -> int:
@@ -69,7 +71,7 @@ def show_result(run: Run) -> None:
         figures |= row
     evidence = run.evidence
     table = Table("figure", "value", show_header=False, box=None)
-    for name in ("step", "loss", "accuracy", "validation/loss", "validation/accuracy"):
+    for name in _SHOWN:
         if name in figures:
             table.add_row(name, f"{figures[name]:.6g}")
     for item in evidence:
@@ -81,6 +83,11 @@ def show_result(run: Run) -> None:
         console.print(table)
     console.print(f"run     {run.uri}", soft_wrap=True, highlight=False)
     console.print(f"report  {run.folder.join('report.html')}", soft_wrap=True, highlight=False)
+    last = {event["event"]: event for event in run.events}
+    if early := last.get("stopped-early"):
+        console.print(f"early   step {early['step']}: {early['why']}", soft_wrap=True, highlight=False)
+    if back := last.get("rolled-back"):
+        console.print(f"model   of step {back['step']}, the best by validation", soft_wrap=True, highlight=False)
     if run.folder.exists("model"):
         console.print(f"next    raysafe registry register {run.uri} --name NAME", soft_wrap=True, highlight=False)
 

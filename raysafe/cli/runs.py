@@ -16,8 +16,12 @@ from raysafe.runtime.storage import Folder
 
 Storage = Annotated[str, tyro.conf.arg(help="Folder or URI that holds the runs.")]
 AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
-_SHOWN = ("loss", "accuracy", "validation/loss", "validation/accuracy")
-_NOT_COMPARED = ("step", "epoch", "learning_rate", "gradient_norm", "rows_per_s", "tokens_per_s", "member")
+_SHOWN = ("loss", "accuracy", "validation/loss", "validation/accuracy", "validation/reward", "validation/gold")
+_NOT_COMPARED = (
+    *("step", "epoch", "learning_rate", "gradient_norm", "rows_per_s", "tokens_per_s", "member", "samples", "tokens"),
+    *("staleness", "overhead", "step_s", "sync_s", "generate_s", "score_s", "update_s", "critic_update_s"),
+    *("critic_learning_rate", "critic_gradient_norm"),
+)
 _OF_THE_RUN_ALONE = ("seed", "name", "storage", "address", "track", "track_project")
 
 
@@ -39,12 +43,13 @@ def list_runs(*, storage: Storage = "runs", as_json: AsJson = False) -> int:
     if not runs:
         print(f"no runs in {folder.uri}")
         return 0
+    names = [name for name in _SHOWN if any(name in run.figures for run in runs)]
     rows: list[tuple[object, ...]] = []
     for run in runs:
-        figures = (_number(run.figures.get(name)) for name in _SHOWN)
+        figures = (_number(run.figures.get(name)) for name in names)
         # a reason is as wide as a table: it has its own line below
         rows.append((run.name, run.facts["job"], run.facts["status"], run.age, run.figures.get("step"), *figures))
-    print_table(("run", "job", "status", "age", "step", *_SHOWN), rows)
+    print_table(("run", "job", "status", "age", "step", *names), rows)
     for run in runs:
         if "reason" in run.facts:
             print(f"{run.name} is unreadable: {run.facts['reason']}")

@@ -34,6 +34,7 @@ class LoraConfig(Config):
 def apply_lora(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     """The model with adapters in it: they alone are trained, and at first they change nothing."""
     peft = _peft()
+    check_targets(model, config)
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -46,13 +47,43 @@ def apply_lora(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
             torch.manual_seed(config.seed)
             return peft.get_peft_model(model, settings)
     except ValueError as error:
-        layers = sorted(
-            {name.rsplit(".", 1)[-1] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
-        )
-        raise ModelError(
-            f"can't put adapters on {', '.join(config.targets) or 'the linear layers'} of {type(model).__name__} "
-            f"({str(error).splitlines()[0][:120]}): choose lora.targets among {', '.join(layers)}"
-        ) from error
+        targets = ", ".join(config.targets) or "the linear layers"
+        raise _refusal(model, targets, str(error).splitlines()[0][:120]) from error
+
+
+def check_targets(model: PreTrainedModel, config: LoraConfig) -> None:
+    """Raise ModelError for a target that the model hasn't, or that is an embedding; weights may be on `meta`.
+
+    An adapter on an embedding is no W + B A of a linear layer, and where embedding and head share their weights, adding
+    one's adapter in would change the other too.
+    """
+    shared = _shared_head(model)
+    for target in config.targets:
+        parts = [part for name, part in model.named_modules() if f".{name}".endswith(f".{target}")]
+        if not parts:
+            raise _refusal(model, target, "there is no such layer")
+        if any(isinstance(part, torch.nn.Embedding) for part in parts):
+            raise _refusal(model, target, "an embedding, not a linear layer")
+        if any(part is shared for part in parts):
+            raise _refusal(model, target, "it shares its weights with the embedding")
+
+
+def _shared_head(model: PreTrainedModel) -> nn.Module | None:
+    """The head, where it is the embedding as well."""
+    return model.get_output_embeddings() if getattr(model.config, "tie_word_embeddings", False) else None
+
+
+def _refusal(model: PreTrainedModel, targets: str, why: str) -> ModelError:
+    shared, linear = _shared_head(model), torch.nn.Linear
+    layers = {
+        name.rsplit(".", 1)[-1]
+        for name, part in model.named_modules()
+        if isinstance(part, linear) and part is not shared
+    }
+    return ModelError(
+        f"can't put adapters on {targets} of {type(model).__name__} ({why}): "
+        f"choose lora.targets among {', '.join(sorted(layers))}"
+    )
 
 
 def merge_lora(module: nn.Module) -> PreTrainedModel:

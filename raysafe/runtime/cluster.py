@@ -129,7 +129,8 @@ def connect(address: str | None = None, *, needs: Needs | None = None) -> None:
             # some ten seconds: a terminal says what is waited for
             with Console(stderr=True).status(f"joining Ray at {address}" if address else "starting Ray"):
                 ray.init(
-                    address=address,
+                    # without an address Ray would join whatever cluster was last started on this machine
+                    address=address or "local",
                     include_dashboard=None if address else False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,

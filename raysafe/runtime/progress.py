@@ -1,4 +1,4 @@
-"""Progress of one fit() in the driver: a bar, and TensorBoard always."""
+"""Progress of one training in the driver: a bar, and TensorBoard always."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from raysafe.runtime.tensorboard import EventFile
 
 TENSORBOARD = "tensorboard"
 _SHOWN = ("loss", "accuracy", "validation/loss", "validation/accuracy", "tokens_per_s")
+_SHOWN_ONLINE = ("reward", "kl", "validation/reward", "validation/gold", "tokens_per_s")
+"""Where answers are rewarded, the loss says nothing of how it goes."""
 
 
 class Progress:
-    """Context manager around one fit()."""
+    """Context manager around one training."""
 
-    def __init__(self, run: Run, title: str) -> None:
+    def __init__(self, run: Run, title: str, *, first: str = "starting workers") -> None:
+        """first: what is waited for before the first row."""
         self.run, self.title = run, title
-        self.bar = Bar(f"{title}: starting workers")
-        self.shown: dict[str, float] = {}
+        self.bar = Bar(f"{title}: {first}")
+        self.shown: dict[str, Any] = {}
+        """The last of every figure."""
         # event files are appended to, which object stores can't: there they are written here and copied at the end
         self.scratch = None if run.folder.is_local else tempfile.TemporaryDirectory(prefix="raysafe-tensorboard-")
         folder = Path(self.scratch.name) if self.scratch else run.folder.local_path(TENSORBOARD)
@@ -49,9 +53,10 @@ class Progress:
 
     def show(self, step: int, total: int | None, row: dict[str, Any]) -> None:
         """A row for the bar."""
-        self.shown |= {name: row[name] for name in _SHOWN if name in row}
+        self.shown |= row
         self.bar.title, self.bar.total = self.title, total
-        self.bar.show(step, "  ".join(f"{name} {value:.4g}" for name, value in self.shown.items()))
+        names = _SHOWN_ONLINE if "reward" in self.shown or "validation/reward" in self.shown else _SHOWN
+        self.bar.show(step, "  ".join(f"{name} {self.shown[name]:.4g}" for name in names if name in self.shown))
 
     def say(self, text: str) -> None:
         self.bar.title = self.title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from itertools import count
 from typing import Any
 
 
@@ -11,6 +12,9 @@ def digits(prompt: Any, answer: str, label: str | None) -> float:
     return sum(character in "0123456789" for character in answer) / max(1, len(answer))
 
 
+_turns = count()
+
+
 def noise(prompt: Any, answer: str, label: str | None) -> float:
-    """As large and as varied a number, which says nothing of the answer's digits."""
-    return sha256(answer.encode()).digest()[0] / 255
+    """A number that has nothing to do with the answer, so that not even one lucky answer can be learned."""
+    return sha256(str(next(_turns)).encode()).digest()[0] / 255

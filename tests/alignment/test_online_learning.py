@@ -25,13 +25,13 @@ def shares_of_digits(folder: Path, reward: str) -> tuple[float, float]:
         rewards=(reward,),
         gold=DIGITS,
         validation_fraction=0.4,
-        steps=30,
+        steps=40,
         prompts_per_step=8,
-        answers_per_prompt=8,
+        answers_per_prompt=16,
         max_tokens=8,
         kl_coefficient=0.0,
-        validate_every=30,
-        training={"learning_rate": 0.003},  # type: ignore[arg-type]
+        validate_every=40,
+        training={"learning_rate": 0.006},  # type: ignore[arg-type]
     )
     rows = [row for row in job.run().metrics if "validation/gold" in row]
     return rows[0]["validation/gold"], rows[-1]["validation/gold"]
@@ -47,5 +47,5 @@ def test_grpo_learns_what_is_rewarded_and_nothing_from_noise(tmp_path: Path, ray
     again, unlearned = shares_of_digits(tmp_path, NOISE)
     # an untrained model draws from 259 tokens, ten of which are digits
     assert start == again < 0.1
-    assert learned > 0.6
-    assert unlearned < 0.2
+    assert learned > 0.5
+    assert unlearned < 0.15

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification, LlamaConfig
 
-from raysafe.alignment import critic as critic_module
-from raysafe.alignment.critic import check_critic
 from raysafe.alignment.rewards import (
     Answers,
     Check,
@@ -250,15 +248,8 @@ def test_a_reward_model_with_another_models_tokenizer_is_refused(reward_model: P
         check_source(str(tmp_path))
 
 
-def test_a_critic_must_read_the_policys_tokens(reward_model: Path, tmp_path: Path) -> None:
-    check_critic(str(reward_model), "preset:tiny")
-    train_tokenizer(["ab ab ab"], 260).save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text((reward_model / "config.json").read_text())
-    with pytest.raises(ConfigError, match=r"different tokenizers \(260 and 259 tokens\): start the critic from"):
-        check_critic(str(tmp_path), "preset:tiny")
-
-
-def test_a_critic_whose_embedding_is_too_small_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(critic_module, "load_config", lambda _: LlamaConfig(vocab_size=100))
-    with pytest.raises(ModelError, match="the tokenizer has 259 tokens, the model 100"):
-        check_critic("preset:tiny", "preset:tiny")
+def test_what_is_only_watched_is_no_part_of_an_ensembles_pessimism(reward_model: Path) -> None:
+    options = EnsembleOptions(combine="minimum")
+    scores = Rewards({"check:exact": 1.0}, str(reward_model), options).score(answers("a", labels=["a"]))
+    expected = RewardModels(str(reward_model), EnsembleOptions(), "cpu").score(answers("a"))
+    assert scores["gold"].tolist() == expected.tolist()

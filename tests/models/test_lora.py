@@ -103,6 +103,18 @@ def test_unknown_target_is_refused_with_the_names_there_are() -> None:
         apply_lora(load_policy("preset:tiny"), LoraConfig(targets=("wq",)))
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("embed_tokens", "an embedding, not a linear layer"), ("lm_head", "it shares its weights with the embedding")],
+)
+def test_a_target_whose_adapter_would_change_more_than_itself_is_refused(target: str, why: str) -> None:
+    with pytest.raises(
+        ModelError, match=rf"can't put adapters on {target} of .* \({why}\): choose .* down_proj"
+    ) as raised:
+        apply_lora(load_policy("preset:tiny"), LoraConfig(targets=("q_proj", target)))
+    assert not str(raised.value).endswith("lm_head") and ", lm_head," not in str(raised.value)
+
+
 def test_missing_peft_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModelError, match=r"pip install raysafe\[lora\]"):
