@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel
@@ -57,7 +57,7 @@ def parse_job(job_class: type[Job], argv: list[str], config: str | None) -> Job:
             )
     except SystemExit as leaving:
         if leaving.code:
-            _refuse(said.getvalue(), argv, list(_flags(job_class)))
+            _refuse(said.getvalue(), argv, list(_flags(job_class)), _tables(job_class))
         raise
     sys.stderr.write(said.getvalue())
     sources = [*([config] if config else []), *(["the command line"] if argv or not config else [])]
@@ -184,10 +184,15 @@ def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield f"--{prefix}no-{name}"
 
 
+def _tables(model: type[BaseModel]) -> list[str]:
+    """Fields of free names, which have no flags."""
+    return [name for name, field in model.model_fields.items() if get_origin(field.annotation) is dict]
+
+
 _NUMBERS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}
 
 
-def _refuse(said: str, argv: Sequence[str], known: Sequence[str]) -> NoReturn:
+def _refuse(said: str, argv: Sequence[str], known: Sequence[str], tables: Sequence[str]) -> NoReturn:
     """Raise ConfigError with one sentence for what tyro said, in a box, of a command line."""
     plain_text = _unboxed(said)
     sections = [" ".join(part.split()) for part in re.split(r"^[-─]{4,}$", plain_text, flags=re.MULTILINE)]
@@ -195,7 +200,7 @@ def _refuse(said: str, argv: Sequence[str], known: Sequence[str]) -> NoReturn:
     text = parts[0] if parts else title
     unknown = next((part for part in parts if part.startswith("Unrecognized")), None)
     if unknown:
-        raise ConfigError(_unknown(unknown, argv, known))
+        raise ConfigError(_unknown(unknown, argv, known, tables))
     if title == "Required options":
         missing = re.findall(r"^(--\w[\w.-]*)", plain_text, re.MULTILINE) or [text]
         verb = "is" if len(missing) == 1 else "are"
@@ -238,11 +243,14 @@ def _value_of(flag: str, argv: Sequence[str]) -> str | None:
     return given
 
 
-def _unknown(text: str, argv: Sequence[str], known: Sequence[str]) -> str:
+def _unknown(text: str, argv: Sequence[str], known: Sequence[str], tables: Sequence[str]) -> str:
     """A sentence for the first argument that is no flag of the job, with the flag that may have been meant."""
     for argument in argv:
         flag = argument.partition("=")[0]
         dashed = flag.replace("_", "-")
+        table = dashed.removeprefix("--").partition(".")[0].replace("-", "_")
+        if flag.startswith("--") and table in tables:
+            return f"{table} has no flag: set it in the --config file"
         if not flag.startswith("--") or dashed in known:
             continue
         ends = [name for name in known if name.endswith(f".{dashed.removeprefix('--')}")]

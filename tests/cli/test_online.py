@@ -102,6 +102,8 @@ BEFORE = [
     (["--critic", "words"], "critic words and the policy policy have different tokenizers (270 and 259 tokens): start"),
     (["--critic", "short"], "critic short takes 32 tokens, but a prompt with its answer may have 64: set max_length"),
     (["--max-length", "65"], "max_length 65 exceeds the context of policy, which is 64 tokens: set max_length to 64"),
+    (["--pools.policy.workers", "2"], "pools has no flag: set it in the --config file"),
+    (["--pools", "x"], "pools has no flag: set it in the --config file"),
     (["--lora.targets", "embed_tokens"], "can't put adapters on embed_tokens of LlamaForCausalLM (an embedding, not a"),
     (["--lora.targets", "lm_head"], "can't put adapters on lm_head of LlamaForCausalLM (it shares its weights with"),
     (
