@@ -18,11 +18,10 @@ from rich.table import Table
 
 from raysafe.config import Job, check_names, parse_field, plain, read_yaml, unchecked
 from raysafe.errors import ConfigError
+from raysafe.runtime.headline import headline
 from raysafe.runtime.run import Run
 
 _OWN = {"--config": "file", "--resume": "run directory"}
-_FIGURES = ("loss", "accuracy", "reward", "gold", "kl")
-_SHOWN = ("step", *_FIGURES, *(f"validation/{name}" for name in _FIGURES))
 
 
 def run_job(job_class: type[Job], argv: list[str], *, positional: str | None = None) -> int:
@@ -71,9 +70,8 @@ def show_result(run: Run) -> None:
         figures |= row
     evidence = run.evidence
     table = Table("figure", "value", show_header=False, box=None)
-    for name in _SHOWN:
-        if name in figures:
-            table.add_row(name, f"{figures[name]:.6g}")
+    for name in (*(["step"] if "step" in figures else []), *headline(figures)):
+        table.add_row(name, f"{figures[name]:.6g}")
     for item in evidence:
         verdict = {True: "passed", False: "failed", None: ""}[item.passed]
         spread = f"  [{item.interval[0]:.3f}, {item.interval[1]:.3f}]" if item.interval else ""

@@ -11,12 +11,12 @@ import yaml
 
 from raysafe.cli.output import print_json, print_table
 from raysafe.errors import ConfigError, StorageError
+from raysafe.runtime.headline import headline
 from raysafe.runtime.run import Run
 from raysafe.runtime.storage import Folder
 
 Storage = Annotated[str, tyro.conf.arg(help="Folder or URI that holds the runs.")]
 AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
-_SHOWN = ("loss", "accuracy", "validation/loss", "validation/accuracy", "validation/reward", "validation/gold")
 _NOT_COMPARED = (
     *("step", "epoch", "learning_rate", "gradient_norm", "rows_per_s", "tokens_per_s", "member", "samples", "tokens"),
     *("staleness", "overhead", "step_s", "sync_s", "generate_s", "score_s", "update_s", "critic_update_s"),
@@ -43,10 +43,11 @@ def list_runs(*, storage: Storage = "runs", as_json: AsJson = False) -> int:
     if not runs:
         print(f"no runs in {folder.uri}")
         return 0
-    names = [name for name in _SHOWN if any(name in run.figures for run in runs)]
+    shown = [{name: run.figures[name] for name in headline(run.figures)} for run in runs]
+    names = list(dict.fromkeys(name for figures in shown for name in figures))
     rows: list[tuple[object, ...]] = []
-    for run in runs:
-        figures = (_number(run.figures.get(name)) for name in names)
+    for run, own in zip(runs, shown, strict=True):
+        figures = (_number(own.get(name)) for name in names)
         # a reason is as wide as a table: it has its own line below
         rows.append((run.name, run.facts["job"], run.facts["status"], run.age, run.figures.get("step"), *figures))
     print_table(("run", "job", "status", "age", "step", *names), rows)

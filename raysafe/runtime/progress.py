@@ -11,13 +11,11 @@ from typing import Any, Self
 
 from raysafe.errors import RaySafeError
 from raysafe.runtime.bar import Bar
+from raysafe.runtime.headline import one_line
 from raysafe.runtime.run import Run
 from raysafe.runtime.tensorboard import EventFile
 
 TENSORBOARD = "tensorboard"
-_SHOWN = ("loss", "accuracy", "validation/loss", "validation/accuracy", "tokens_per_s")
-_SHOWN_ONLINE = ("reward", "kl", "validation/reward", "validation/gold", "tokens_per_s")
-"""Where answers are rewarded, the loss says nothing of how it goes."""
 
 
 class Progress:
@@ -55,8 +53,7 @@ class Progress:
         """A row for the bar."""
         self.shown |= row
         self.bar.title, self.bar.total = self.title, total
-        names = _SHOWN_ONLINE if "reward" in self.shown or "validation/reward" in self.shown else _SHOWN
-        self.bar.show(step, "  ".join(f"{name} {self.shown[name]:.4g}" for name in names if name in self.shown))
+        self.bar.show(step, "  ".join(f"{name} {self.shown[name]:.4g}" for name in one_line(self.shown)))
 
     def say(self, text: str) -> None:
         self.bar.title = self.title

@@ -243,3 +243,12 @@ def test_the_bar_shows_rewards_instead_of_the_loss(here: Path, capfd: pytest.Cap
         said
         == "ppo: step 1 of 1  reward 0.5  kl 0.01  validation/reward 0.25  validation/gold 0.125  tokens_per_s 900\n"
     )
+
+
+def test_a_reward_models_bar_shows_its_loss_and_not_its_mean_reward(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(here / "runs")
+    with Progress(run, "reward-model") as progress:
+        progress.show(1, 1, {"loss": 0.5, "accuracy": 0.75, "reward": -2.0, "validation/reward": -1.0})
+    assert capfd.readouterr().err == "reward-model: step 1 of 1  loss 0.5  accuracy 0.75\n"
