@@ -27,8 +27,11 @@ def _watched(run: Run) -> Section | None:
     best = next((e.get("best_step") for e in reversed(run.events) if e["event"] == "trained"), None)
     at_best = next((row for row in rows if row["step"] == best), rows[-1])
     table: list[list[Any]] = [["on validation prompts", "start", f"best (step {best})", "last"]]
-    table += [[name, *(row[f"validation/{name}"] for row in (rows[0], at_best, rows[-1]))] for name in names]
-    said = [e["warning"] for e in run.events if e["event"] == "reward-and-gold-part"][-1:]
+    # the start's KL to itself is rounding
+    table += [[name, *(round(row[f"validation/{name}"], 6) for row in (rows[0], at_best, rows[-1]))] for name in names]
+    said = [f"Reward and gold score part: {e['warning']}." for e in run.events if e["event"] == "reward-and-gold-part"][
+        -1:
+    ]
     said += [f"Stopped early: {e['why']}." for e in run.events if e["event"] == "stopped-early"]
     far = _far(rows[0], rows[-1])
     if far and not any(e["event"] == "stopped-early" for e in run.events):
