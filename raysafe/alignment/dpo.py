@@ -14,11 +14,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from raysafe.alignment.job import PolicyJob, PolicyLearner
-from raysafe.alignment.logprobs import sequence_logprobs
 from raysafe.alignment.losses import DPOKind, check_dpo_options, dpo_loss
 from raysafe.alignment.pairs import pairs_batch
 from raysafe.alignment.prepare import prepare
 from raysafe.alignment.reference import with_logprobs
+from raysafe.models.logprobs import sequence_logprobs
 from raysafe.models.packing import TokenBatch
 from raysafe.runtime.fit import fit
 from raysafe.runtime.run import Run

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from raysafe.alignment.experience import ExperienceBatch, collate
 from raysafe.alignment.job import PolicyLearner, PolicySettings
-from raysafe.alignment.logprobs import token_logprobs, token_logprobs_and_entropy
 from raysafe.alignment.losses import KLKind, importance_weights, kl_estimate, ppo_policy_loss
 from raysafe.alignment.trainer import OnlineLearner
 from raysafe.config import Config
+from raysafe.models.logprobs import token_logprobs, token_logprobs_and_entropy
 from raysafe.runtime.gradient import Metrics
 
 

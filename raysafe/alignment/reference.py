@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from raysafe.alignment.job import load_packable
-from raysafe.alignment.logprobs import sequence_logprobs
 from raysafe.alignment.pairs import pairs_batch
 from raysafe.data.cache import TableCache, cache_key
 from raysafe.models.language import model_digest
+from raysafe.models.logprobs import sequence_logprobs
 from raysafe.models.packing import Layout
 from raysafe.runtime.batches import micro_batches
 from raysafe.runtime.cluster import Needs

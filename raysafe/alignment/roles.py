@@ -17,7 +17,6 @@ from torch import nn
 
 from raysafe.alignment.experience import answer_lengths, collate, plan, token_places
 from raysafe.alignment.job import load_packable
-from raysafe.alignment.logprobs import token_logprobs
 from raysafe.alignment.rewards import EnsembleOptions, Rewards
 from raysafe.alignment.trainer import OnlineLearner, OnlineTrainer
 from raysafe.models.chat import ChatFormat
@@ -25,6 +24,7 @@ from raysafe.models.generate.engine import SamplingParams
 from raysafe.models.generate.load import EngineKind, load_engine
 from raysafe.models.generate.transformers_engine import TransformersEngine
 from raysafe.models.language import load_tokenizer
+from raysafe.models.logprobs import token_logprobs
 from raysafe.models.packing import Layout
 from raysafe.runtime.learner import OptimConfig, Precision
 from raysafe.runtime.parallel import autocast, compute_dtype

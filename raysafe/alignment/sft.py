@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from raysafe.alignment.job import PolicyJob, PolicyLearner
-from raysafe.alignment.logprobs import token_logprobs
 from raysafe.alignment.prepare import ids, prepare
+from raysafe.models.logprobs import token_logprobs
 from raysafe.models.packing import TokenBatch, lay_out
 from raysafe.runtime.fit import fit
 from raysafe.runtime.run import Run

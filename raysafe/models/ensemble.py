@@ -15,6 +15,7 @@ from raysafe.models.chat import ChatFormat, Message
 from raysafe.models.heads import RewardModel, load_reward_model
 from raysafe.models.language import context_length, load_tokenizer
 from raysafe.models.packing import Layout, lay_out
+from raysafe.runtime.batches import micro_batches
 
 
 class Scores(NamedTuple):
@@ -86,23 +87,9 @@ class RewardEnsemble:
                 f"{context}: shorten it or leave it out"
             )
         rewards_N = np.zeros(len(lengths_N))
-        for rows in _batches(lengths_N, self.batch_tokens, padded=not self.layout.pack):
+        for rows in micro_batches(lengths_N.tolist(), self.batch_tokens, padded=not self.layout.pack):
             prompts = [np.asarray(prompt_ids[i], dtype=np.int64) for i in rows]
             answers = [[np.asarray(completion_ids[i], dtype=np.int64)] for i in rows]
             batch = lay_out(prompts, answers, self.layout).to(self.device)
             rewards_N[rows] = model(batch.last_C, **batch.model_inputs()).cpu().numpy()
         return rewards_N
-
-
-def _batches(lengths_N: np.ndarray, budget: int, *, padded: bool) -> list[np.ndarray]:
-    """Row numbers, longest first, in groups whose tokens (with padding, if any) stay within the budget."""
-    groups: list[list[int]] = []
-    used = 0
-    for row in np.argsort(-lengths_N, kind="stable"):
-        cost = int(lengths_N[groups[-1][0]] if padded and groups else lengths_N[row])
-        if not groups or used + cost > budget:
-            groups.append([])
-            used, cost = 0, int(lengths_N[row])
-        groups[-1].append(int(row))
-        used += cost
-    return [np.array(group) for group in groups]

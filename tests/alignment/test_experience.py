@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysafe.alignment.experience import Samples, answer_lengths, collate, minibatches, plan, token_places
-from raysafe.alignment.logprobs import token_logprobs
 from raysafe.alignment.policy_gradient import PolicyGradientLearner
+from raysafe.models.logprobs import token_logprobs
 from raysafe.models.packing import Layout
 from tests.alignment.online_parts import Case, make_exact, make_samples
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from raysafe.alignment.logprobs import sequence_logprobs
 from raysafe.errors import ModelError
 from raysafe.models.attention import PACKED, check_packable
+from raysafe.models.logprobs import sequence_logprobs
 from raysafe.models.packing import Layout, lay_out
 
 VOCABULARY = 50

@@ -20,10 +20,10 @@ from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
 from transformers.models.smollm3 import SmolLM3Config
 
-from raysafe.alignment.logprobs import token_logprobs
 from raysafe.errors import ModelError
 from raysafe.models.attention import PACKED
 from raysafe.models.language import load_config, load_policy
+from raysafe.models.logprobs import token_logprobs
 from raysafe.models.lora import LoraConfig, apply_lora
 from raysafe.models.packing import Layout, TokenBatch, lay_out
 from raysafe.models.sizing import (

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from raysafe.errors import ModelError
 from raysafe.models.attention import check_packable
 from raysafe.models.language import context_length
-from raysafe.models.packing import Layout, TokenBatch, lay_out
+from raysafe.models.logprobs import completion_sums, token_logprobs
+from raysafe.models.packing import Layout, lay_out
+from raysafe.runtime.batches import micro_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+@torch.inference_mode()
 def choice_logprobs(
     model: PreTrainedModel,
     prompt_ids: Sequence[Sequence[int]],
@@ -38,16 +39,15 @@ def choice_logprobs(
     _check(prompt_ids, choice_ids, context_length(model.config))
     layout = _layout(model)
     per_row = len(choice_ids[0]) if choice_ids else 0
-    lengths_N = np.array(
-        [_width(prompt, choices, layout) for prompt, choices in zip(prompt_ids, choice_ids, strict=True)], dtype=int
-    )
+    widths = [_width(prompt, choices, layout) for prompt, choices in zip(prompt_ids, choice_ids, strict=True)]
     logps_NK = np.zeros((len(prompt_ids), per_row))
     copies = 1 if layout.share_prompt else per_row
-    for rows in _batches(lengths_N, max(1, batch_tokens // max(copies, 1))):
+    for rows in micro_batches(widths, max(1, batch_tokens // max(copies, 1)), padded=True):
         prompts = [np.asarray(prompt_ids[row], dtype=np.int64) for row in rows]
         branches = [[np.asarray(ids, dtype=np.int64) for ids in choice_ids[row]] for row in rows]
         batch = lay_out(prompts, branches, layout).to(model.device)
-        logps_NK[rows] = _sums(model, batch).reshape(len(rows), per_row).cpu().numpy()
+        sums_C = completion_sums(token_logprobs(model, batch).double(), batch)
+        logps_NK[rows] = sums_C.reshape(len(rows), per_row).cpu().numpy()
     if not np.isfinite(logps_NK).all():
         raise ModelError("the model's output is not finite: its weights are damaged or its precision is too low")
     return logps_NK
@@ -71,18 +71,6 @@ def exclusive(choices: Sequence[Sequence[object]]) -> bool:
         i != j and list(other[: len(one)]) == list(one)
         for i, one in enumerate(choices)
         for j, other in enumerate(choices)
-    )
-
-
-@torch.inference_mode()
-def _sums(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
-    """Summed log-probability of each branch, (C,), float64."""
-    columns_K, inverse_N = torch.unique(batch.predictor_N % batch.input_ids_RT.shape[1], return_inverse=True)
-    logits_RKV = model(**batch.model_inputs(), logits_to_keep=columns_K).logits
-    logits_NV = logits_RKV[batch.predictor_N // batch.input_ids_RT.shape[1], inverse_N]
-    logps_N = -F.cross_entropy(logits_NV.float(), batch.target_N, reduction="none").double()
-    return torch.zeros(batch.completions, dtype=torch.float64, device=logps_N.device).index_add(
-        0, batch.completion_N, logps_N
     )
 
 
@@ -111,13 +99,3 @@ def _check(prompt_ids: Sequence[Sequence[int]], choice_ids: Sequence[Sequence[Se
             raise ModelError(
                 f"prompt {place} has {longest} tokens with its longest choice, the model takes {context}: shorten it"
             )
-
-
-def _batches(widths_N: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Row numbers, longest first, in groups whose padded tokens stay within the budget."""
-    groups: list[list[int]] = []
-    for row in np.argsort(-widths_N, kind="stable"):
-        if not groups or (len(groups[-1]) + 1) * int(widths_N[groups[-1][0]]) > budget:
-            groups.append([])
-        groups[-1].append(int(row))
-    return [np.array(group) for group in groups]

@@ -49,7 +49,11 @@ def _logits(model: nn.Module, batch: TokenBatch) -> Tensor:
 
 def sequence_logprobs(model: nn.Module, batch: TokenBatch) -> Tensor:
     """Summed log-probability of each completion, (C,)."""
-    logps_N = token_logprobs(model, batch)
+    return completion_sums(token_logprobs(model, batch), batch)
+
+
+def completion_sums(logps_N: Tensor, batch: TokenBatch) -> Tensor:
+    """Each completion's sum over its tokens, (C,), in the dtype of the tokens' figures."""
     return torch.zeros(batch.completions, dtype=logps_N.dtype, device=logps_N.device).index_add(
         0, batch.completion_N, logps_N
     )
