@@ -58,7 +58,7 @@ bench: setup bench-setup
 	$(BENCH)/bin/python -m tests.bench.trl_rl_losses
 	$(BIN)/python -m tests.bench.rlhf plain
 	$(BENCH)/bin/python -m tests.bench.rlhf trl
-	$(BIN)/python -m tests.bench.rlhf sync
+	$(BIN)/python -m tests.bench.weight_sync
 	$(BIN)/python -m tests.bench.generate
 	$(BIN)/python -m tests.bench.serve
 

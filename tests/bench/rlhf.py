@@ -1,8 +1,7 @@
-"""GRPO's speed: RaySafe against a plain PyTorch loop and against TRL's GRPOTrainer, and the cost of a weight sync.
+"""GRPO's speed: RaySafe against a plain PyTorch loop and against TRL's GRPOTrainer.
 
     .venv/bin/python -m tests.bench.rlhf plain
     .venv-bench/bin/python -m tests.bench.rlhf trl       (`make bench` sets up this environment, with TRL 1.16)
-    .venv/bin/python -m tests.bench.rlhf sync
 
 All sides run in this process tree, one after the other, with the same weights, prompts, batch sizes and one torch
 thread; start-up is counted on none. CPU seconds are those of every process of a side, Ray's own among them. Samples are
@@ -25,7 +24,6 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import psutil
 import torch
 import torch.nn.functional as F
 import tyro
@@ -40,6 +38,7 @@ from raysafe.models.generate.load import load_engine
 from raysafe.models.language import load_policy, load_tokenizer, save_policy
 from raysafe.models.presets import byte_tokenizer
 from raysafe.runtime.run import Run
+from tests.bench.cpu import tree_cpu_s
 from tests.real_data import STORIES
 
 LEARNING_RATE, BETA, WARM_UP = 1e-4, 0.04, 2
@@ -82,19 +81,6 @@ class Clock:
     @property
     def samples_per_cpu_s(self) -> float:
         return self.samples / self.cpu_s
-
-
-def tree_cpu_s() -> float:
-    """CPU seconds that this process and all below it have used."""
-    me = psutil.Process()
-    total = 0.0
-    for process in [me, *me.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
 
 
 def letters(prompt: Any, answer: str, label: Any) -> float:
@@ -359,71 +345,8 @@ def compare(
     return found
 
 
-def bench_sync(megabytes: int = 100, rounds: int = 21, warm_up: int = 20) -> dict[str, float]:
-    """Publish weights in one actor, load them in another, on this node; the median of some rounds.
-
-    The first versions fill fresh pages of shared memory, which later ones find again.
-    """
-    from raysafe.runtime.group import GroupSpec
-    from raysafe.runtime.placement import Pool
-    from raysafe.runtime.supervisor import Supervisor
-
-    specs = [
-        GroupSpec("trainer", Pool(cpus=1), {"trainer": SyncFactory(megabytes)}),
-        GroupSpec("engine", Pool(cpus=1), {"engine": SyncFactory(megabytes)}),
-    ]
-    with Supervisor(specs, note=lambda *a, **k: None, deadline_s=120) as supervisor:
-        trainer, engine = supervisor.role("trainer"), supervisor.role("engine")
-        seconds, cpu = [], []
-        for version in range(warm_up + rounds):
-            started, before = time.perf_counter(), tree_cpu_s()
-            published = trainer.first("publish", version)
-            engine.call("load", published)
-            del published
-            seconds.append(time.perf_counter() - started)
-            cpu.append(tree_cpu_s() - before)
-    figures = {"wall_ms": 1000 * float(np.median(seconds[warm_up:])), "cpu_ms": 1000 * float(np.median(cpu[warm_up:]))}
-    print(
-        f"weight sync of {megabytes} MB on one node: {figures['wall_ms']:.1f} ms (median of {rounds}), "
-        f"{figures['cpu_ms']:.0f} ms of CPU"
-    )
-    return figures
-
-
-@dataclass(frozen=True)
-class SyncFactory:
-    megabytes: int
-
-    def __call__(self, member: Any) -> Any:
-        return SyncPart(self.megabytes)
-
-
-class SyncPart:
-    """Weights of a model of equal layers, as a trainer publishes them and an engine takes them over."""
-
-    def __init__(self, megabytes: int) -> None:
-        from raysafe.runtime.weights import VersionedEngine
-
-        self.weights = {
-            f"layer.{i}.weight": torch.full((512, 512), float(i)) for i in range(megabytes * 10**6 // 2**20)
-        }
-        self.versioned = VersionedEngine(self)
-
-    def publish(self, version: int) -> Any:
-        from raysafe.runtime.weights import publish
-
-        return publish(self.weights, version)
-
-    def load(self, published: Any) -> int:
-        return self.versioned.load(published)
-
-    def update_weights(self, weights: Any) -> None:
-        for name, tensor in weights.items():
-            self.weights[name].copy_(tensor)
-
-
 def main(
-    what: tyro.conf.Positional[Literal["plain", "trl", "sync"]],
+    what: tyro.conf.Positional[Literal["plain", "trl"]],
     steps: int = 8,
     prompts: int = 16,
     answers: int = 8,
@@ -434,9 +357,7 @@ def main(
     """Time one comparison. steps: of each side, two of which warm up. json: file that gets the figures."""
     equal = Shape("equal", prompts, answers, max_tokens, steps)
     uneven = Shape("uneven", prompts, answers, 4 * max_tokens, steps)
-    if what == "sync":
-        found: dict[str, Any] = bench_sync()
-    elif what == "plain":
+    if what == "plain":
         found = compare("plain", lambda model, rows, shape, folder: run_plain(model, rows, shape), [equal])
     else:
         found = compare("TRL", run_trl, [shape for shape in (equal, uneven) if shape.case in cases])

@@ -51,7 +51,7 @@ def test_dpo_does_the_same_work_as_a_plain_loop_and_as_trl(tmp_path: Path) -> No
 def test_what_a_step_of_grpo_costs(tmp_path: Path) -> None:
     plain = bench(sys.executable, tmp_path / "plain.json", "tests.bench.rlhf", "plain")
     trl = bench(BENCH_PYTHON, tmp_path / "trl.json", "tests.bench.rlhf", "trl")
-    sync = bench(sys.executable, tmp_path / "sync.json", "tests.bench.rlhf", "sync")
+    sync = bench(sys.executable, tmp_path / "sync.json", "tests.bench.weight_sync")
     sides = {
         "a plain PyTorch loop, equal lengths": plain["equal"],
         "TRL 1.16's GRPOTrainer, equal lengths": trl["equal"],
