@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,6 +31,19 @@ def cache_key(table: pa.Table, *parts: str) -> str:
         stream.write_table(table.combine_chunks())
     digest.update(sink.getvalue())
     return digest.hexdigest()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place at the end of the block, or is gone where that fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 class TableCache:
@@ -66,18 +79,15 @@ class TableCache:
 
     def keep(self, key: str, table: pa.Table) -> None:
         """Write a table whole, or not at all; raises StorageError."""
-        path = self.folder / f"{key}.arrow"
-        temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            with (
+                written_whole(self.folder / f"{key}.arrow") as path,
+                pa.OSFile(str(path), "wb") as sink,
+                pa.ipc.new_file(sink, table.schema) as writer,
+            ):
                 writer.write_table(table)
-            temporary.replace(path)
         except OSError as error:
             raise self._unusable(error) from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
 
     def _unusable(self, error: OSError) -> StorageError:
         reason = os.strerror(error.errno) if error.errno else str(error)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from raysafe.data.cache import default_folder
+from raysafe.data.cache import default_folder, written_whole
 from raysafe.errors import StorageError
 
 
@@ -42,18 +40,14 @@ class AnswerCache:
 
     def keep(self, key: str, answer: Mapping[str, Any]) -> None:
         """Write an answer whole, readable by its owner only, or not at all; raises StorageError."""
-        path = self._path(key)
-        temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            with (
+                written_whole(self._path(key)) as path,
+                open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
+            ):
                 json.dump(answer, file)
-            temporary.replace(path)
         except OSError as error:
             raise self._unusable(error) from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
