@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from raysafe.alignment.experience import ExperienceBatch, plan
@@ -124,15 +123,10 @@ class OnlineTrainer:
 
     def save(self, uri: str, name: str, state: dict[str, Any]) -> None:
         """Write a checkpoint to folder `name` of a run; every rank must be asked."""
-        weights = checkpoints.gather_weights(self.module)
-        optimizer = checkpoints.gather_optimizer(self.module, self.optimizer)
-        states: list[Any] = [checkpoints.random_state(self.device)]
-        if self.ranks > 1:
-            states = [None] * self.ranks
-            dist.all_gather_object(states, checkpoints.random_state(self.device))
+        gathered = checkpoints.gather(self.module, self.optimizer, self.device)
         if self.rank == 0:
             with tempfile.TemporaryDirectory(prefix="raysafe-checkpoint-") as folder:
-                checkpoints.write(Path(folder), weights, optimizer, states, state)
+                checkpoints.write(Path(folder), gathered, state)
                 Folder(uri).upload(folder, name)
 
     def restore(self, uri: str, name: str) -> dict[str, Any]:
@@ -146,13 +140,9 @@ class OnlineTrainer:
 
     def export(self, uri: str, target: str) -> None:
         """Write the model as a model folder to `target` of a run; every rank must be asked."""
-        weights = checkpoints.gather_weights(self.module) if self.config.sharding == "fsdp" else None
-        if self.rank:
+        plain = checkpoints.plain_module(self.module, self.learner.build, rank=self.rank)
+        if plain is None:
             return
-        plain = parallel.unwrapped(self.module)
-        if weights is not None:
-            plain = self.learner.build()
-            plain.load_state_dict(weights, strict=False)
         with tempfile.TemporaryDirectory(prefix="raysafe-model-") as folder:
             # training goes on in this module: what is saved is a view of it, moved nowhere
             self.learner.save(plain, Path(folder))

@@ -8,12 +8,14 @@ Tensors are whole, so a run may resume on another number of ranks.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -25,7 +27,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule
 
-from raysafe.runtime.parallel import unwrapped
+from raysafe.runtime.parallel import ranks, unwrapped
+
+Module = TypeVar("Module", bound=nn.Module)
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -43,6 +47,39 @@ class Position:
     tokens: int = 0
 
 
+class Gathered(NamedTuple):
+    """What a checkpoint holds of a module in training; tensors are whole, on the CPU."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    random_states: list[dict[str, Tensor]]
+    """Of every rank."""
+
+
+def gather(module: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Gathered:
+    """Every rank must call it; rank 0 gets the whole."""
+    weights, moments, own = gather_weights(module), gather_optimizer(module, optimizer), random_state(device)
+    states = [own] * ranks()
+    if ranks() > 1:
+        dist.all_gather_object(states, own)
+    return Gathered(weights, moments, states)
+
+
+def plain_module(module: nn.Module, build: Callable[[], Module], *, rank: int) -> Module | None:
+    """The trained module as `build` makes it, unwrapped and whole; every rank must call it, rank 0 gets it.
+
+    It is the one in training, not a copy, unless that is sharded.
+    """
+    if not isinstance(module, FSDPModule):
+        return cast("Module", unwrapped(module)) if rank == 0 else None
+    weights = gather_weights(module)
+    if rank:
+        return None
+    plain = build()
+    plain.load_state_dict(weights, strict=False)
+    return plain
+
+
 def gather_model(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers, frozen ones too, by the unwrapped module's names; tied ones once.
 
@@ -51,8 +88,8 @@ def gather_model(module: nn.Module) -> dict[str, Tensor]:
     if isinstance(module, FSDPModule):
         # these name a tied tensor once
         names = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
-        whole = get_model_state_dict(module, options=_WHOLE)
-        return {name: tensor for name, tensor in whole.items() if name in names}  # type: ignore[misc]
+        whole = cast(dict[str, Tensor], get_model_state_dict(module, options=_WHOLE))
+        return {name: tensor for name, tensor in whole.items() if name in names}
     seen: set[tuple[int, torch.Size]] = set()
     weights = {}
     for name, tensor in unwrapped(module).state_dict().items():
@@ -89,14 +126,9 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     return state
 
 
-def write(
-    folder: Path,
-    weights: dict[str, Tensor],
-    optimizer: dict[str, Any],
-    random_states: list[dict[str, Tensor]],
-    state: dict[str, Any],
-) -> None:
+def write(folder: Path, gathered: Gathered, state: dict[str, Any]) -> None:
     """Write a checkpoint's files into an empty folder. state: what the loop needs back, as JSON can say it."""
+    weights, optimizer, random_states = gathered
     save_file(weights, folder / "weights.safetensors")
     moments = {
         f"{name}|{key}": torch.as_tensor(value)

@@ -246,12 +246,7 @@ class Worker:
 
     def _save(self, row: dict[str, Any]) -> None:
         """Report a checkpoint; Ray Train uploads it while training goes on."""
-        weights = checkpoints.gather_weights(self.module)
-        optimizer = checkpoints.gather_optimizer(self.module, self.optimizer)
-        states: list[Any] = [checkpoints.random_state(self.device)]
-        if self.ranks > 1:
-            states = [None] * self.ranks
-            dist.all_gather_object(states, checkpoints.random_state(self.device))
+        gathered = checkpoints.gather(self.module, self.optimizer, self.device)
         name = f"step-{self.position.step:08d}"
         figure = row.get(f"validation/{self.config.monitor}")
         # unvalidated checkpoints rank below every validated one, by their step
@@ -264,7 +259,7 @@ class Worker:
         if self.rank == 0:
             folder = tempfile.mkdtemp(prefix="raysafe-checkpoint-")
             state = {"position": asdict(self.position), "rows": self.unwritten}
-            checkpoints.write(Path(folder), weights, optimizer, states, state)
+            checkpoints.write(Path(folder), gathered, state)
         ray.train.report(
             {"step": self.position.step, "score": score},
             checkpoint=Checkpoint.from_directory(folder) if folder else None,
@@ -296,13 +291,9 @@ class Worker:
         """Write the best model (the last, where nothing validated it) as a model folder into the run."""
         if self.position.best_step not in (None, self.position.step):
             self._load_best()
-        weights = checkpoints.gather_weights(self.module) if self.config.sharding == "fsdp" else None
-        if self.rank:
+        plain = checkpoints.plain_module(self.module, self.learner.build, rank=self.rank)
+        if plain is None:
             return
-        plain = parallel.unwrapped(self.module)
-        if weights is not None:
-            plain = self.learner.build()
-            plain.load_state_dict(weights, strict=False)
         with tempfile.TemporaryDirectory(prefix="raysafe-model-") as folder:
             self.learner.save(plain.float().cpu(), Path(folder))
             Folder(self.order.run_uri).upload(folder, self.order.target)
