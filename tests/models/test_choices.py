@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies
-from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from raysafe.errors import ModelError
 from raysafe.models.attention import PACKED
 from raysafe.models.generate.choices import choice_logprobs, exclusive, telling_ids
 from raysafe.models.language import load_policy, load_tokenizer
-from tests.models.test_engine import restless_policy
+from tests.models.test_engine import gpt2, restless_policy, sliding_window_mistral
 from tests.real_data import STORIES
 
 PROMPTS = [[10, 20, 30], [40], [50, 60, 70, 80, 90, 100, 110] * 4, [10, 20]]
@@ -28,20 +27,6 @@ def one_by_one(model: torch.nn.Module, prompts: list[list[int]], choices: list[l
                 logps = model(torch.tensor([prompt + choice])).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
             rows.append(float(logps[torch.arange(len(choice)), torch.tensor(choice)].sum()))
     return np.array(rows).reshape(len(prompts), -1)
-
-
-def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4, initializer_range=0.4)).eval()
-
-
-def sliding_window_mistral() -> MistralForCausalLM:
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=259, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, sliding_window=6, initializer_range=0.4,
-    )  # fmt: skip
-    return MistralForCausalLM(config).eval()
 
 
 @pytest.mark.parametrize("build", [restless_policy, lambda: load_policy("preset:tiny"), gpt2, sliding_window_mistral])
