@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -21,14 +21,11 @@ class Answerer:
     ) -> None:
         from raysafe.models.chat import ChatFormat
         from raysafe.models.generate.engine import SamplingParams
-        from raysafe.models.generate.transformers_engine import TransformersEngine
-        from raysafe.models.language import check_tokenizer, load_policy, load_tokenizer
+        from raysafe.models.generate.load import load_engine
+        from raysafe.models.language import load_tokenizer
 
-        tokenizer = load_tokenizer(model)
-        policy: Any = load_policy(model)
-        check_tokenizer(policy, tokenizer)
-        self.chat = ChatFormat(tokenizer, chat_template)
-        self.engine = TransformersEngine(policy.to("cuda" if gpus else "cpu"), self.chat.tokenizer)
+        self.chat = ChatFormat(load_tokenizer(model), chat_template)
+        self.engine = load_engine(model, tokenizer=self.chat.tokenizer, device="cuda" if gpus else "cpu")
         self.sampling = SamplingParams(max_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -6,12 +6,13 @@ import json
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 from pydantic import Field
 
 from raysafe.config import Config
+from raysafe.data.cache import written_whole
 from raysafe.data.readers import read
 from raysafe.errors import ConfigError, DataError
 from raysafe.runtime.cluster import Needs
@@ -48,15 +49,14 @@ class Answerer:
     def __init__(self, config: PairsConfig) -> None:
         from raysafe.models.chat import ChatFormat
         from raysafe.models.generate.engine import SamplingParams
-        from raysafe.models.generate.transformers_engine import TransformersEngine
-        from raysafe.models.language import check_tokenizer, load_policy, load_tokenizer
+        from raysafe.models.generate.load import load_engine
+        from raysafe.models.language import load_tokenizer
 
-        tokenizer = load_tokenizer(config.model)
-        policy: Any = load_policy(config.model)
-        check_tokenizer(policy, tokenizer)
         self.n = config.n
-        self.chat = ChatFormat(tokenizer, config.chat_template)
-        self.engine = TransformersEngine(policy.to("cuda" if config.gpus_per_worker else "cpu"), self.chat.tokenizer)
+        self.chat = ChatFormat(load_tokenizer(config.model), config.chat_template)
+        self.engine = load_engine(
+            config.model, tokenizer=self.chat.tokenizer, device="cuda" if config.gpus_per_worker else "cpu"
+        )
         self.sampling = SamplingParams(
             max_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed, n=config.n
         )
@@ -87,10 +87,8 @@ def write_pairs(config: PairsConfig) -> Written:
     ]
     if not rows:
         raise DataError(f"{config.model} gave no prompt two different answers: raise --temperature or --max-new-tokens")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = target.with_name(f".{target.name}.partial")
-    partial_file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    partial_file.replace(target)
+    with written_whole(target) as path:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return Written(len(rows), sum(not pairs for pairs in groups))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,15 +19,12 @@ class LocalJudge:
     ) -> None:
         """model: folder, run, hub id or preset. batch_tokens: tokens of a forward pass, padding included."""
         from raysafe.models.chat import ChatFormat
-        from raysafe.models.generate.transformers_engine import TransformersEngine
-        from raysafe.models.language import check_tokenizer, load_policy, load_tokenizer
+        from raysafe.models.generate.load import load_engine
+        from raysafe.models.language import load_tokenizer
 
-        tokenizer = load_tokenizer(model)
-        policy: Any = load_policy(model)
-        check_tokenizer(policy, tokenizer)
         self.name, self._batch_tokens = model, batch_tokens
-        self.chat = ChatFormat(tokenizer, chat_template)
-        self.engine = TransformersEngine(policy.to(device), self.chat.tokenizer, batch_tokens=batch_tokens)
+        self.chat = ChatFormat(load_tokenizer(model), chat_template)
+        self.engine = load_engine(model, tokenizer=self.chat.tokenizer, device=device, batch_tokens=batch_tokens)
         # some sixteen questions fill a forward pass of the default size
         self.capabilities = Capabilities(choice_logprobs=True, deterministic=True, batch=16)
         self._lock = threading.Lock()

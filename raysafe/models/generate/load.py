@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
@@ -13,7 +13,34 @@ from raysafe.models.language import check_tokenizer, load_policy, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from raysafe.models.generate.transformers_engine import TransformersEngine
+
 EngineKind = Literal["transformers", "vllm"]
+EngineDtype = Literal["float32", "bfloat16", "float64"]
+
+
+@overload
+def load_engine(
+    model: str | Path,
+    kind: Literal["transformers"] = "transformers",
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    device: str = "cpu",
+    dtype: EngineDtype = "float32",
+    **options: Any,
+) -> TransformersEngine: ...
+
+
+@overload
+def load_engine(
+    model: str | Path,
+    kind: EngineKind,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    device: str = "cpu",
+    dtype: EngineDtype = "float32",
+    **options: Any,
+) -> Engine: ...
 
 
 def load_engine(
@@ -22,7 +49,7 @@ def load_engine(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     device: str = "cpu",
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+    dtype: EngineDtype = "float32",
     **options: Any,
 ) -> Engine:
     """An engine on a model's weights, held in `dtype` (vLLM has no float64: float32 there).
