@@ -87,11 +87,11 @@ class Rollout:
     def offload(self) -> None:
         """Make room on the GPU; vLLM keeps its own."""
         if isinstance(self.engine, TransformersEngine):
-            self.engine.model.to("cpu")  # type: ignore[call-arg]
+            cast("nn.Module", self.engine.model).to("cpu")
 
     def onload(self) -> None:
         if isinstance(self.engine, TransformersEngine):
-            self.engine.model.to(self.device)  # type: ignore[call-arg]
+            cast("nn.Module", self.engine.model).to(self.device)
 
 
 def engine_dtype(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16", "float64"]:

@@ -167,7 +167,7 @@ class Judgements:
             .group_by(FeedbackItemRow.name)
         )
         with self._store.reading() as session:
-            return dict(session.execute(query).all())  # type: ignore[arg-type]
+            return {item: int(count) for item, count in session.execute(query)}
 
     def all(self, *, undone: bool = False) -> list[Judgement]:
         """Every judgement, oldest first; those that were undone too, if asked for."""

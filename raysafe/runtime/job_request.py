@@ -10,8 +10,9 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -38,16 +39,17 @@ _SUBMISSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _OWN_FLAGS = {"CPU": "--num-cpus", "GPU": "--num-gpus", "memory": "--memory"}
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True)
+class Request:
     """What the cluster is asked for; `None` and empty leave it to Ray."""
 
-    runtime_env: dict[str, Any] = {}  # noqa: RUF012
+    runtime_env: dict[str, Any] = field(default_factory=dict)
     num_cpus: float | None = None
     num_gpus: float | None = None
     memory_bytes: int | None = None
-    resources: dict[str, float] = {}  # noqa: RUF012
+    resources: dict[str, float] = field(default_factory=dict)
     submission_id: str | None = None
-    metadata: dict[str, str] = {}  # noqa: RUF012
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def runtime_env(file: str | None, variables: Mapping[str, str], working_dir: str | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Prompts are sorted by length, so that a batch holds similar ones; decoding.py wr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,7 +57,7 @@ class TransformersEngine:
         """One answer, piece by piece; its text is that of `generate` with the same settings."""
         check_stream(sampling)
         rows = make_rows([prompt], sampling, self.tokenizer, context=self.context, watch=True)
-        start = lambda: Decoding(self.model, rows, sampling, self.stop_ids)  # noqa: E731
+        start = partial(Decoding, self.model, rows, sampling, self.stop_ids)
         return RowStream(rows[0], start, self.tokenizer, cancelled)
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:

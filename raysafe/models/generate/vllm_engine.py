@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -111,7 +112,7 @@ class VLLMEngine:
         """One answer, piece by piece; its text is that of `generate` with the same settings."""
         check_stream(sampling)
         rows = self._make_rows([prompt], sampling, watch=True)
-        start = lambda: VLLMWriting(self, rows, sampling, piecewise=True)  # noqa: E731
+        start = partial(VLLMWriting, self, rows, sampling, piecewise=True)
         return RowStream(rows[0], start, self.tokenizer, cancelled)
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:
