@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from raysafe.alignment.experience import Samples
 from raysafe.alignment.grpo import GRPOJob, flat_groups
 from raysafe.alignment.online_data import Prompts
-from raysafe.alignment.placing import pools_of
+from raysafe.alignment.placing import group_specs, pools_of
 from raysafe.alignment.ppo import PPOJob
-from raysafe.alignment.roles import Written
+from raysafe.alignment.rewards import EnsembleOptions
+from raysafe.alignment.roles import ReferenceFactory, RewardFactory, RolloutFactory, Written
 from raysafe.alignment.rollouts import _Begun, _in_order, shares_of
 from raysafe.errors import ConfigError
 from raysafe.runtime.placement import Pool
@@ -170,6 +171,42 @@ def test_ppo_makes_advantages_and_returns_by_gae_and_whitens_the_advantages_alon
     assert samples.tokens["returns"].tolist() == pytest.approx(to_go)
     assert samples.tokens["advantages"].mean() == pytest.approx(0)
     assert samples.tokens["advantages"].std(ddof=1) == pytest.approx(1)
+
+
+def test_ppo_takes_its_discounts_the_critics_values_and_the_kls_kind_from_the_settings() -> None:
+    samples = small()
+    samples.tokens["values"] = np.array([1.0, 2, 0, 1, 1, 0, 4])
+    job(gamma=0.5, lam=0.5, whiten=False, kl_kind="k2").advantages(samples, 0.5)
+    # rewards (-0.25, 1 | 2.75 | -0.25, -0.25, 1.75 | 2): k2 is a half where k1 is 1 or -1
+    expected = [-0.25 + 1 - 1 + 0.25 * -1, 1 - 2, 2.75, -0.75 + 0.25 * -0.8125, -1.25 + 0.25 * 1.75, 1.75, 2 - 4]
+    assert samples.tokens["advantages"].tolist() == pytest.approx(expected)
+    assert samples.tokens["returns"].tolist() == pytest.approx((expected + samples.tokens["values"]).tolist())
+    job(gamma=0.5, lam=0.5, whiten=False, kl_kind="k2", kl_in="loss").advantages(samples, 0.5)
+    assert samples.tokens["advantages"][[1, 2, 5, 6]].tolist() == [-1.0, 3.0, 2.0, -2.0]
+
+
+def test_group_advantages_take_the_kls_kind_from_the_settings() -> None:
+    samples = small()
+    job(GRPOJob, kind="dr_grpo", kl_in="reward", kl_kind="k2").advantages(samples, 1.0)
+    # rewards 0.5, 2.5 | 0.5, 2
+    assert samples.tokens["advantages"].tolist() == pytest.approx([-1, -1, 1, -0.75, -0.75, -0.75, 0.75])
+
+
+def test_processes_are_made_as_the_settings_say() -> None:
+    found = job(
+        tokenizer="runs/words", chat_template="plain", reference="runs/sft", critic="runs/rm", value_clip=0.5,
+        rewards=("check:exact", "check:number"), reward_weights=(2.0, -1.0), gold="check:contains",
+        ensemble="penalised", ensemble_penalty=0.5, reward_sees="answer", engine="vllm", placement="split",
+        training={"precision": "float64", "micro_tokens": 64},
+    )  # fmt: skip
+    made: Any = {role: factory for spec in group_specs(found) for role, factory in spec.roles.items()}
+    assert made["reference"] == ReferenceFactory("runs/sft", found.layout, 64, "float64")
+    assert made["rollout"] == RolloutFactory("preset:tiny", "runs/words", "plain", "vllm", "float64")
+    weights, options = {"check:exact": 2.0, "check:number": -1.0}, EnsembleOptions("penalised", 0.5, "answer", "plain")
+    assert made["reward"] == RewardFactory(weights, "check:contains", options)
+    assert (made["critic"].learner.model, made["critic"].learner.value_clip) == ("runs/rm", 0.5)
+    unset: Any = {role: factory for spec in group_specs(job()) for role, factory in spec.roles.items()}
+    assert unset["reference"].model == unset["critic"].learner.model == "preset:tiny"
 
 
 def test_long_answers_pay_their_share_of_the_length_penalty() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from raysafe.alignment import trainer as trainer_module
-from raysafe.alignment.experience import answer_lengths, plan, token_places
+from raysafe.alignment.experience import Samples, answer_lengths, plan, token_places
 from raysafe.errors import TrainingError
 from raysafe.models.generate.transformers_engine import TransformersEngine
 from raysafe.models.heads import load_reward_model
@@ -169,6 +169,87 @@ def test_micro_batches_of_any_size_make_the_same_update() -> None:
     weights = [updated(Case("m", training={"micro_tokens": size}))["weights"] for size in (8, 40, 4096)]
     assert gap(weights[0], weights[2]) <= 1e-9
     assert gap(weights[1], weights[2]) <= 1e-9
+
+
+def worked_out(module: Any, samples: Samples, loss: dict[str, Any], kl_coefficient: float, *, old: bool) -> Tensor:
+    """The summed loss of the tokens, each answer alone behind its prompt, by the papers' formulas."""
+    total, start = torch.zeros((), dtype=torch.float64), 0
+    for group, answer in zip(samples.group_C, samples.answers, strict=True):
+        prompt, end = samples.prompts[group], start + len(answer)
+        ids = torch.tensor([*prompt, *answer.tolist()])
+        logp_TV = module(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        logp_T = logp_TV.gather(1, ids[len(prompt) :, None])[:, 0]
+        advantage_T, old_T, ref_T = (
+            torch.from_numpy(samples.tokens[name][start:end]) for name in ("advantages", "old_logps", "ref_logps")
+        )
+        old_T = old_T if old else logp_T.detach()
+        ratio_T = (logp_T - old_T).exp()
+        gain_T = torch.where(
+            advantage_T > 0,
+            advantage_T * ratio_T.clamp(max=1 + loss["clip_high"]),
+            advantage_T * ratio_T.clamp(1 - loss["clip_low"], loss["dual_clip"]),
+        )
+        off_T = old_T - torch.from_numpy(samples.rollout_logps_N[start:end])
+        off_T = off_T.sum().expand(len(off_T)) if loss["importance_of"] == "answer" else off_T
+        gain_T = gain_T * off_T.exp().clamp(max=loss["importance_cap"])
+        kl_T = (ref_T - logp_T).exp() - 1 - (ref_T - logp_T)
+        entropy_T = -(logp_TV.exp() * logp_TV).sum(-1)
+        total = total + (kl_coefficient * kl_T - gain_T - loss["entropy_coefficient"] * entropy_T).sum()
+        start = end
+    return total
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["old", "fresh"])
+@pytest.mark.parametrize("importance_of", ["token", "answer"])
+def test_the_policys_loss_and_gradient_are_those_of_each_answer_worked_out_alone(importance_of: str, old: bool) -> None:
+    loss = {
+        "clip_low": 0.1, "clip_high": 0.3, "dual_clip": 1.5, "entropy_coefficient": 0.2,
+        "importance_cap": 1.2, "importance_of": importance_of,
+    }  # fmt: skip
+    layout = {"pack": False, "share_prompt": False}
+    job, samples = Case("c", fields={"loss": loss, "layout": layout}).job, make_samples()
+    learner: Any = job.learners()["policy"]
+    module = learner.build().double()
+    found, metrics = learner.loss(module, learner.collate(job.experience(samples, 0.3, old=old)))
+    expected = worked_out(module, samples, loss, 0.3, old=old)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-9)
+    parameters = list(module.parameters())
+    gradients = [torch.autograd.grad(value, parameters) for value in (found, expected)]
+    assert max(float((one - other).abs().max()) for one, other in zip(*gradients, strict=True)) < 1e-9
+    if old:
+        mismatch = np.abs(samples.tokens["old_logps"] - samples.rollout_logps_N).sum()
+        assert float(metrics["mismatch"][0]) == pytest.approx(mismatch)
+        assert 0 < float(metrics["clipped"][0]) < metrics["clipped"][1]
+
+
+def test_the_critics_loss_is_the_clipped_one_of_its_values_weighed_as_the_average_says() -> None:
+    job, samples = Case("c", role="critic", fields={"value_clip": 0.1, "average": "sequence"}).job, make_samples()
+    learner: Any = job.learners()["critic"]
+    rows = job.experience(samples, 0.05, old=True)
+    found, metrics = learner.loss(learner.build().double(), learner.collate(rows))
+    # a new critic's values are zero
+    before_N, returns_N = samples.tokens["values"], samples.tokens["returns"]
+    held_N = (np.clip(0.0, before_N - 0.1, before_N + 0.1) - returns_N) ** 2
+    weights_N = np.repeat(1 / samples.lengths_C, samples.lengths_C)
+    assert found.item() == pytest.approx((weights_N * np.maximum(returns_N**2, held_N)).sum() / 2)
+    assert float(metrics["value_clipped"][0]) == (held_N > returns_N**2).sum() > 0
+
+
+def test_each_step_has_its_own_rate_of_the_schedule_and_a_gradient_within_the_bound() -> None:
+    case = Case("c", training={"schedule": "linear", "warmup_fraction": 0.5, "clip_norm": 1e-3})
+    trainer = case.trainer()
+    rows, parts = case.experience()
+    rates, norms = [], []
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+        norms.append(torch.cat([p.grad.flatten() for p in trainer.module.parameters() if p.grad is not None]).norm())
+
+    trainer.optimizer.register_step_pre_hook(note)
+    figures = trainer.update(rows, parts, step=2, total_steps=12)
+    assert rates == [trainer.config.rate(2 + i, 12) for i in range(4)] and len(set(rates)) == 4
+    assert figures["learning_rate"] == pytest.approx(np.mean(rates))
+    assert figures["gradient_norm"] > 1e-2 and norms == pytest.approx([1e-3] * 4, rel=1e-3)
 
 
 def test_saving_changes_nothing_that_is_trained_afterwards(tmp_path: Path) -> None:

@@ -108,3 +108,17 @@ def test_an_engine_is_counted_in_the_dtype_that_the_trainer_computes_in(engine: 
     work = Workload.parse({"model": "1B", "engine": engine, "precision": precision})
     (rollout,) = (role for role in roles(work) if role.name == "rollout")
     assert rollout.choices[None](8).weights == size * 1_235_814_400
+
+
+def test_a_transformers_cache_has_room_to_grow_and_vllm_stays_where_it_is() -> None:
+    fields = {"model": "1B", "batch": 8, "context": 512, "placement": "split"}
+    ours, theirs = (
+        next(role for role in roles(Workload.parse(fields | {"engine": engine})) if role.name == "rollout").choices[
+            None
+        ](1)
+        for engine in ("transformers", "vllm")
+    )
+    # 16 layers, keys and values of 8 heads of 64, two bytes each
+    assert theirs.kv_cache == 2 * 16 * 8 * 64 * 2 * 8 * 512
+    assert ours.kv_cache == 1.5 * theirs.kv_cache
+    assert (ours.moves, ours.idle) == (True, 0) and (theirs.moves, theirs.idle) == (False, theirs.weights)

@@ -30,6 +30,17 @@ def test_a_judgement_is_kept_with_the_order_that_was_shown(make: Make) -> None:
     assert kept.first == turn.sides[0] and kept.time.tzinfo is not None
 
 
+def test_either_side_is_kept_as_the_first_where_it_was_shown_first(make: Make) -> None:
+    project = make(PAIRS)
+    project.rater("ann")
+    shown = {}
+    while (turn := project.desk.turn("ann")).item is not None:
+        shown[turn.item.name] = turn.sides[0]
+        project.desk.judge("ann", turn.item.name, "tie", None, 1)
+    assert {j.item: j.first for j in project.judgements.all()} == shown
+    assert set(shown.values()) == {"a", "b"}
+
+
 def test_an_undone_judgement_stays_and_its_item_comes_back(make: Make) -> None:
     project = make(PAIRS)
     project.rater("ann")

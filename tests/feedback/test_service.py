@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 from raysafe.errors import ConfigError, ResourceError, StorageError
+from raysafe.feedback import server, service
 from raysafe.feedback.project import open_judgements
 from raysafe.feedback.service import FeedbackConfig, FeedbackService, is_loopback
 from tests.feedback.conftest import pair, write_items
@@ -130,3 +133,44 @@ def test_loopback_is_what_only_this_machine_reaches() -> None:
 def test_reward_models_without_the_active_order_are_refused() -> None:
     with pytest.raises(ConfigError, match="reward_models has no effect on order 'given'"):
         FeedbackConfig(items="x.jsonl", reward_models=("a", "b"))
+
+
+def order(config: FeedbackConfig, **fields: Any) -> list[str]:
+    with FeedbackService(config.model_copy(update=fields)) as service:
+        return list(service.desk.items)
+
+
+def test_the_measure_decides_what_disagreement_is(tmp_path: Path) -> None:
+    # all members are sure of the first pair, by gaps that differ; the second they see in opposite ways
+    rows = [pair(0, rewards_a=[9, 99], rewards_b=[0, 0]), pair(1, rewards_a=[0, 3], rewards_b=[3, 0])]
+    config = FeedbackConfig(items=str(write_items(tmp_path / "in", rows)), out=str(tmp_path / "out"), port=0)
+    assert order(config, order="active", measure="spread") == ["q0", "q1"]
+    assert order(config, order="active", measure="bald") == ["q1", "q0"]
+
+
+def test_the_reward_models_that_are_named_are_asked(config: FeedbackConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(service, "disagreement", lambda items, *how: asked.append(how) or {"q1": 1.0})
+    assert order(config, order="active", reward_models=("one", "two"))[0] == "q1"
+    assert asked == [("bald", ("one", "two"))]
+
+
+def test_a_random_order_is_the_seeds(tmp_path: Path) -> None:
+    file = str(write_items(tmp_path / "in", [pair(index) for index in range(9)]))
+    one, other, again = (
+        order(FeedbackConfig(items=file, out=str(tmp_path / out), port=0, order="random", seed=seed))
+        for out, seed in (("1", 1), ("2", 2), ("3", 1))
+    )
+    assert one == again != other and sorted(one) == sorted(other)
+
+
+def test_the_desk_and_the_page_are_made_as_the_settings_say(
+    config: FeedbackConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[Any] = []
+    monkeypatch.setattr(server, "create_app", lambda desk, **more: pages.append((desk, more)))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    with FeedbackService(config.model_copy(update={"per_item": 3, "question": "Which is kinder?"})) as made:
+        made.serve()
+        assert made.desk.wanted == 3
+        assert pages == [(made.desk, {"folder": Path(config.items).parent, "question": "Which is kinder?"})]

@@ -176,6 +176,40 @@ def test_no_more_requests_are_under_way_than_allowed(endpoint: Endpoint) -> None
     assert most == 2
 
 
+def test_the_limit_has_room_to_reason_and_the_endpoints_name(endpoint: Endpoint) -> None:
+    generate(judge_at(endpoint, token_field="max_completion_tokens", reasoning_tokens=100), [ASK], max_tokens=16)
+    (request,) = endpoint.requests
+    assert request["max_completion_tokens"] == 116 and "max_tokens" not in request
+
+
+def test_a_redirect_carries_no_prompt_elsewhere(endpoint: Endpoint) -> None:
+    with serve(Endpoint()) as other:
+        endpoint.script = lambda body: RedirectResponse(f"{other.url}/chat/completions")
+        with pytest.raises(ModelError, match="refuses a request with status 307"):
+            generate(judge_at(endpoint, retries=0), [ASK])
+        assert other.requests == []
+
+
+def test_no_proxy_stands_between_this_machine_and_itself(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert generate(judge_at(endpoint, retries=0), [ASK]) == ["7"]
+
+
+def test_two_endpoints_share_no_answers(endpoint: Endpoint) -> None:
+    generate(judge_at(endpoint), [ASK])
+    with serve(Endpoint()) as other:
+        other.script = lambda body: "3"
+        assert generate(judge_at(other), [ASK]) == ["3"]
+
+
+def test_kept_answers_are_for_their_owners_eyes(endpoint: Endpoint, tmp_path: Path) -> None:
+    generate(judge_at(endpoint), [ASK])
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
 def test_an_endpoint_that_is_not_there_is_one_sentence(endpoint: Endpoint) -> None:
     config = JudgeConfig(kind="openai", model="small", base_url="http://127.0.0.1:9/v1", retries=1)
     with pytest.raises(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, strategies
 
 from raysafe.errors import ConfigError
 from raysafe.judges.constitution import Constitution, default_constitution
+from raysafe.judges.judge import Messages
 from raysafe.judges.rubric import JudgeScore, score_answers
 from raysafe.judges.scripted import ScriptedJudge
 from tests.judges.known import PROMPT, scoring
@@ -69,6 +72,20 @@ def test_an_unreadable_score_is_asked_again_and_counted() -> None:
     (verdict,) = score(scoring(answer), ["x"])
     assert verdict.scores == {"kindness": 9, "truth": 9}
     assert asked == {"kindness": 1, "truth": 3} and verdict.unparsable == 2
+
+
+def test_it_is_asked_again_by_another_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, draws = scoring(lambda principle, answer: "well"), []
+    generate = judge.generate
+
+    async def note(prompts: Sequence[Messages], **settings: Any) -> list[str]:
+        draws.append((settings["temperature"] > 0, settings["seed"]))
+        return await generate(prompts, **settings)
+
+    monkeypatch.setattr(judge, "generate", note)
+    score(judge, ["x"], seed=5)
+    # at temperature 0, or by the same seed, an unreadable answer would come again
+    assert draws == [(False, 5), (True, 6), (True, 7)]
 
 
 def test_an_answer_that_stays_unreadable_is_unscored_and_never_compliant() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raysafe.errors import ConfigError, ModelError
+from raysafe.judges import local
 from raysafe.judges.judge import Judge
 from raysafe.judges.local import LocalJudge
 from raysafe.judges.openai_endpoint import OpenAIJudge
@@ -142,3 +144,15 @@ def test_weights_that_are_no_distribution_are_refused(weights: list[float]) -> N
 def test_a_local_model_is_loaded_from_a_config_that_can_be_sent() -> None:
     make = pickle.loads(pickle.dumps(read_spec("preset:tiny").load_local))
     assert isinstance(make(), LocalJudge)
+
+
+def test_a_local_model_is_loaded_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(local, "LocalJudge", lambda model, **settings: made.append((model, settings)))
+    read_spec("preset:tiny").build()
+    JudgeConfig(kind="local", model="preset:tiny", chat_template="plain", batch_tokens=64, gpus_per_worker=0.5).build()
+    plain = {"chat_template": "auto", "batch_tokens": 8192, "device": "cpu"}
+    assert made == [
+        ("preset:tiny", plain),
+        ("preset:tiny", {"chat_template": "plain", "batch_tokens": 64, "device": "cuda"}),
+    ]

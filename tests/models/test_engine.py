@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, MistralC
 
 from raysafe.errors import ConfigError, ModelError
 from raysafe.models.chat import ChatFormat
+from raysafe.models.generate import transformers_engine
+from raysafe.models.generate.decoding import Decoding
 from raysafe.models.generate.engine import SamplingParams
 from raysafe.models.generate.transformers_engine import TransformersEngine
 from raysafe.models.language import load_policy, load_tokenizer
@@ -101,6 +105,31 @@ def test_sampled_first_tokens_follow_the_models_distribution() -> None:
     observed = [*drawn_V[frequent].tolist(), int(drawn_V[~frequent].sum())]
     expected = [*probabilities_V[frequent].tolist(), float(probabilities_V[~frequent].sum())]
     assert stats.chisquare(observed, np.array(expected) * len(answers)).pvalue > 1e-4
+
+
+def test_of_a_narrow_nucleus_the_likeliest_is_drawn() -> None:
+    narrow = SamplingParams(max_tokens=12, temperature=1.0, top_p=1e-9, seed=4)
+    drawn, greedy = (ENGINE.generate(PROMPTS, sampling) for sampling in (narrow, GREEDY))
+    assert [answer.tokens for answer in drawn] == [answer.tokens for answer in greedy]
+
+
+@pytest.mark.parametrize(
+    ("limits", "sizes"), [({"batch_rows": 3}, [3, 2]), ({"batch_tokens": 44}, [2, 2, 1])], ids=["rows", "tokens"]
+)
+def test_a_batch_is_within_its_bounds(
+    limits: dict[str, int], sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[list[int]] = []
+
+    class Noted(Decoding):
+        def __init__(self, model: Any, rows: list[Any], *settings: Any) -> None:
+            batches.append([row.longest for row in rows])
+            super().__init__(model, rows, *settings)
+
+    monkeypatch.setattr(transformers_engine, "Decoding", Noted)
+    engine = TransformersEngine(ENGINE.model, TOKENIZER, **limits)
+    engine.generate([[5] * length for length in (10, 9, 8, 7, 6)], GREEDY)
+    assert [len(batch) for batch in batches] == sizes
 
 
 def test_end_of_sequence_stops_and_is_kept_among_the_tokens_only() -> None:
