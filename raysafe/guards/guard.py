@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Stage = Literal["input", "output", "tool_call"]
 Action = Literal["allow", "modify", "hold", "block"]
-Category = Literal["policy", "length", "rate", "error"]
+Category = Literal["policy", "length", "rate", "capability", "budget", "error"]
+Endpoint = Literal["chat", "completions", "embeddings", "predict", "act"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that a model wants to call; `arguments` is JSON text, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that a client offers; `definition` is JSON text: name, description and the schema of its arguments."""
+
+    name: str
+    definition: str
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat; `content` is plain text."""
+    """One turn of a chat; `content` is plain text. A tool's answer names the call that it answers."""
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +77,8 @@ class Verdict:
 class Exchange:
     """One request on its way to an answer. Each stop adds to `output` and `verdicts`; none rewrites what is there.
 
-    `output` is the model's whole answer: it is set once the answer has ended or been stopped, not while it streams.
+    `output` is the model's whole answer, and `tool_calls` what it wants to call: they are set once the answer has ended
+    or been stopped, not while it streams.
     """
 
     request_id: str
@@ -66,23 +88,61 @@ class Exchange:
     max_tokens: int | None = None
     output: str = ""
     verdicts: list[Verdict] = field(default_factory=list)
+    tenant: str = "default"
+    endpoint: Endpoint = "chat"
+    tools: tuple[Tool, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def texts(self, stage: Stage) -> tuple[str, ...]:
-        """The stage's texts as they stand after the modifications so far: one a message, or the output alone."""
+        """The stage's texts as they stand after the modifications so far.
+
+        input: the messages' contents, then the arguments of calls in them, then the tools' definitions. output: the
+        answer. tool_call: the arguments of each call.
+        """
         for verdict in reversed(self.verdicts):
             if verdict.stage == stage and verdict.replacement is not None:
                 return verdict.replacement
-        return (self.output,) if stage == "output" else tuple(message.content for message in self.messages)
+        return self.received(stage)
+
+    def received(self, stage: Stage) -> tuple[str, ...]:
+        """The stage's texts as they came, whatever guards made of them since."""
+        if stage == "output":
+            return (self.output,)
+        if stage == "tool_call":
+            return tuple(call.arguments for call in self.tool_calls)
+        contents = [message.content for message in self.messages]
+        arguments = [call.arguments for message in self.messages for call in message.tool_calls]
+        return (*contents, *arguments, *(tool.definition for tool in self.tools))
 
     def admitted(self) -> tuple[Message, ...]:
         """The messages that the model may see: the client's, as the input guards left them."""
-        texts = self.texts("input")
-        return tuple(Message(message.role, text) for message, text in zip(self.messages, texts, strict=True))
+        texts = iter(self.texts("input"))
+        contents = [next(texts) for _ in self.messages]
+        return tuple(
+            replace(message, content=content, tool_calls=_with_arguments(message.tool_calls, texts))
+            for message, content in zip(self.messages, contents, strict=True)
+        )
+
+    def admitted_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model may see, as the input guards left their definitions."""
+        if not self.tools:
+            return ()
+        texts = self.texts("input")[-len(self.tools) :]
+        return tuple(replace(tool, definition=text) for tool, text in zip(self.tools, texts, strict=True))
+
+    def cleared_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that may leave, as the guards left their arguments."""
+        return _with_arguments(self.tool_calls, iter(self.texts("tool_call")))
+
+
+def _with_arguments(calls: tuple[ToolCall, ...], texts: Iterator[str]) -> tuple[ToolCall, ...]:
+    return tuple(replace(call, arguments=next(texts)) for call in calls)
 
 
 @runtime_checkable
 class Guard(Protocol):
-    """A check of an exchange at one of its `stages`.
+    """A check of an exchange at one of its `stages`. One of the stage output is asked about the arguments of tool calls
+    too (stage tool_call), for they are the model's text as well.
 
     `inline` promises work linear in the text and no waiting, so that it may run on the gateway's event loop; any other
     guard runs in a thread, where its timeout cuts it off.

@@ -10,11 +10,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from raysafe.config import Config
 from raysafe.guards.guard import Exchange, Stage, Step, Verdict
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources
 
 
-class LengthConfig(Config):
+class LengthConfig(GuardConfig):
     """`kind: length` of a policy; a limit that is left out doesn't apply."""
 
     kind: Literal["length"] = "length"
@@ -23,8 +23,6 @@ class LengthConfig(Config):
     input_characters: int | None = Field(default=None, gt=0, description="Characters of all messages together.")
     output_characters: int | None = Field(default=None, gt=0, description="Characters of an answer.")
     tokens: int | None = Field(default=None, gt=0, description="Tokens that a request may ask for.")
-    timeout_s: float = Field(default=5.0, gt=0, description="A check that takes longer counts as failed.")
-    on_error: Literal["closed", "open"] = Field(default="closed", description="open lets text past a failed guard.")
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -32,7 +30,7 @@ class LengthConfig(Config):
             raise ValueError("a length guard needs one of messages, input_characters, output_characters or tokens")
         return self
 
-    def build(self) -> LengthGuard:
+    def build(self, resources: Resources = NOTHING) -> LengthGuard:
         return LengthGuard(self)
 
 
@@ -48,7 +46,7 @@ class LengthGuard:
 
     def check(self, exchange: Exchange, stage: Stage) -> Verdict:
         config, characters = self.config, sum(map(len, exchange.texts(stage)))
-        if stage == "output":
+        if stage != "input":
             return self.judge(stage, ("characters in the answer", characters, config.output_characters))
         return self.judge(
             stage,
@@ -88,7 +86,7 @@ class _LengthFilter:
         return self._guard.judge("output", ("characters in the answer", count, limit))
 
 
-class RateConfig(Config):
+class RateConfig(GuardConfig):
     """`kind: rate` of a policy: what each API key may use, at this gateway replica."""
 
     kind: Literal["rate"] = "rate"
@@ -98,8 +96,6 @@ class RateConfig(Config):
         default=None, gt=0, description="Characters of requests and answers together."
     )
     burst_s: float = Field(default=60.0, gt=0, description="Seconds of unused rate that a key may save up.")
-    timeout_s: float = Field(default=5.0, gt=0, description="A check that takes longer counts as failed.")
-    on_error: Literal["closed", "open"] = Field(default="closed", description="open lets text past a failed guard.")
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -107,7 +103,7 @@ class RateConfig(Config):
             raise ValueError("a rate guard needs requests_per_minute or characters_per_minute")
         return self
 
-    def build(self) -> RateGuard:
+    def build(self, resources: Resources = NOTHING) -> RateGuard:
         return RateGuard(self)
 
 
@@ -147,7 +143,7 @@ class RateGuard:
 
     def check(self, exchange: Exchange, stage: Stage) -> Verdict:
         characters = sum(map(len, exchange.texts(stage)))
-        if stage == "output":
+        if stage != "input":
             self.charge(exchange.key_id, characters)
             return Verdict(self.name, stage, "allow")
         with self._lock:

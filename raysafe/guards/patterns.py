@@ -15,6 +15,7 @@ from raysafe.guards.cutting import Cutter, Held, cut_out
 from raysafe.guards.guard import Action, Exchange, OutputFilter, Stage, Step, Verdict
 from raysafe.guards.matcher import Matcher, Scan, Watch
 from raysafe.guards.phrases import PhraseError, compile_rules
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources
 from raysafe.guards.unicode import IGNORED, SEPARATORS, fold
 
 _MAX_PHRASE_LENGTH = 100_000
@@ -27,7 +28,7 @@ class Rule(Config):
     phrases: tuple[str, ...] = Field(min_length=1, description="Phrases in the language of raysafe.guards.phrases.")
 
 
-class PatternsConfig(Config):
+class PatternsConfig(GuardConfig):
     """`kind: patterns` of a policy."""
 
     kind: Literal["patterns"] = "patterns"
@@ -46,8 +47,6 @@ class PatternsConfig(Config):
         default_factory=dict, description="Named alternatives for <name> in phrases."
     )
     rules: tuple[Rule, ...] = Field(min_length=1)
-    timeout_s: float = Field(default=5.0, gt=0, description="A check that takes longer counts as failed.")
-    on_error: Literal["closed", "open"] = Field(default="closed", description="open lets text past a failed guard.")
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "config") -> Self:
@@ -105,7 +104,7 @@ class PatternsConfig(Config):
 
         return [[fill(phrase) for phrase in rule.phrases] for rule in self.rules]
 
-    def build(self) -> PatternGuard:
+    def build(self, resources: Resources = NOTHING) -> PatternGuard:
         return PatternGuard(self)
 
 

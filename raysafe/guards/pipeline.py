@@ -23,7 +23,9 @@ class Pipeline:
         return all(entry.guard.inline for entry in self.entries)
 
     def at(self, stage: Stage) -> list[Entry]:
-        return [entry for entry in self.entries if stage in entry.guard.stages]
+        """The stage's guards in order; those of the output see tool calls too, whose arguments the model wrote."""
+        asked = {stage, "output"} if stage == "tool_call" else {stage}
+        return [entry for entry in self.entries if entry.guard.stages & asked]
 
     def check(self, exchange: Exchange, stage: Stage) -> Decision:
         """Run the stage's guards over the exchange's whole texts, up to the first that stops it."""

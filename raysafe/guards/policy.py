@@ -16,29 +16,27 @@ guards:
 
 from __future__ import annotations
 
-import difflib
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from raysafe.config import Config
 from raysafe.errors import ConfigError
-from raysafe.guards.limits import LengthConfig, RateConfig
-from raysafe.guards.patterns import PatternsConfig
+from raysafe.guards.kinds import kind_of
 from raysafe.guards.pipeline import Entry, Pipeline
-
-GuardConfig = Annotated[PatternsConfig | LengthConfig | RateConfig, Field(discriminator="kind")]
-_KINDS: dict[str, type[Config]] = {"patterns": PatternsConfig, "length": LengthConfig, "rate": RateConfig}
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources
 
 
 class Policy(Config):
     """Guards in order, and what the gateway writes down. An empty list of guards allows everything."""
 
     name: str = Field(default="policy", min_length=1, description="Shown in the audit log.")
-    guards: tuple[GuardConfig, ...] = Field(description="Run in this order; the first that stops an exchange ends it.")
+    guards: tuple[SerializeAsAny[GuardConfig], ...] = Field(
+        description="Run in this order; the first that stops an exchange ends it."
+    )
     record_text: bool = Field(
         default=False, description="Store the texts in the audit log, not only digests and lengths."
     )
@@ -54,8 +52,18 @@ class Policy(Config):
             where = f"{source}, guards[{number}]"
             if not isinstance(guard, dict):
                 raise ConfigError(f"guards[{number}] in {source} must be a mapping with a kind, got {guard!r}")
-            _kind(guard.get("kind"), where).parse(guard, where)
+            kind_of(guard.get("kind"), where).parse(guard, where)
         return super().parse(values, source)
+
+    @field_validator("guards", mode="before")
+    @classmethod
+    def _each_of_its_kind(cls, guards: Any) -> Any:
+        if not isinstance(guards, list | tuple):
+            return guards
+        return tuple(
+            kind_of(guard.get("kind"), f"guards[{number}]")(**guard) if isinstance(guard, dict) else guard
+            for number, guard in enumerate(guards)
+        )
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -66,9 +74,9 @@ class Policy(Config):
             )
         return self
 
-    def build(self) -> Pipeline:
+    def build(self, resources: Resources = NOTHING) -> Pipeline:
         """The pipeline of this policy, with rate buckets of its own."""
-        return Pipeline(Entry(guard.build(), guard.timeout_s, guard.on_error) for guard in self.guards)
+        return Pipeline(Entry(guard.build(resources), guard.timeout_s, guard.on_error) for guard in self.guards)
 
 
 def default_policy() -> Policy:
@@ -80,12 +88,3 @@ def default_policy() -> Policy:
 def load_policy(path: str | Path | None) -> Policy:
     """The policy in a YAML file, or the packaged one where no path is given; raises ConfigError."""
     return default_policy() if path is None else Policy.load(path)
-
-
-def _kind(kind: object, where: str) -> type[Config]:
-    if isinstance(kind, str) and kind in _KINDS:
-        return _KINDS[kind]
-    near = difflib.get_close_matches(str(kind), _KINDS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"kinds: {', '.join(_KINDS)}"
-    found = "has no kind" if kind is None else f"has an unknown kind '{kind}'"
-    raise ConfigError(f"a guard {found} ({where}); {hint}")

@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from raysafe.guards.guard import Message
+from raysafe.guards.guard import Message, Tool, ToolCall
+
+Finish = Literal["stop", "length", "tool_calls"]
 
 
 class PromptRefused(Exception):
@@ -22,9 +24,25 @@ class ModelFailed(Exception):
     """The replica failed on the prompt or is away."""
 
 
+class Overloaded(Exception):
+    """The model takes no more requests now; `retry_after_s` says when to come back."""
+
+    def __init__(self, retry_after_s: float = 1.0) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+class NotOffered(Exception):
+    """The model does nothing of this kind, such as embeddings of a model that only writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Admitted messages and how to sample; `max_tokens` None means as many as fit, up to the replica's own limit."""
+    """Admitted messages and how to sample; `max_tokens` None means as many as fit, up to the replica's own limit.
+
+    raw: the one message's content is the prompt itself, and no chat template is put around it. tool_choice: auto, none,
+    required, or the name of a tool.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int | None = None
@@ -32,35 +50,91 @@ class Prompt:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
+    """A whole answer; the calls in it are no part of its text."""
+
     text: str
     prompt_tokens: int
     completion_tokens: int
-    finish_reason: Literal["stop", "length"] = "stop"
+    finish_reason: Finish = "stop"
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some of a streamed answer. Counts are in all so far; the last piece has the finish reason."""
+    """Some of a streamed answer. Counts are in all so far; the last piece has the finish reason and all tool calls."""
 
     text: str
     prompt_tokens: int
     completion_tokens: int
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: Finish | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector a text."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A classifier's answer to one input; `label` None: it abstains. `radius` is set where the model certifies."""
+
+    label: str | None
+    scores: dict[str, float]
+    radius: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a policy does at one observation: the number of a discrete action, or the values of a continuous one."""
+
+    action: int | tuple[float, ...]
+
+
+Inputs = tuple[str, ...] | tuple[tuple[float, ...], ...]
 
 
 class Backend(Protocol):
-    """A model behind the gateway. Cancelling `complete`, or closing the stream, ends the generation."""
+    """A model behind the gateway. Cancelling a call, or closing the stream, ends the generation.
+
+    What a model doesn't do raises NotOffered.
+    """
 
     async def complete(self, prompt: Prompt) -> Completion: ...
 
     def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]: ...
 
+    async def embed(self, texts: tuple[str, ...]) -> Embeddings: ...
 
-class NullBackend:
+    async def predict(self, inputs: Inputs) -> tuple[Prediction, ...]: ...
+
+    async def act(self, observation: tuple[float, ...]) -> Move: ...
+
+
+class WritesOnly:
+    """The other methods of a model that only writes."""
+
+    async def embed(self, texts: tuple[str, ...]) -> Embeddings:
+        raise NotOffered
+
+    async def predict(self, inputs: Inputs) -> tuple[Prediction, ...]:
+        raise NotOffered
+
+    async def act(self, observation: tuple[float, ...]) -> Move:
+        raise NotOffered
+
+
+class NullBackend(WritesOnly):
     """Answers a fixed text at once: what is left to measure is the gateway."""
 
     def __init__(self, text: str = "", piece_characters: int = 20) -> None:

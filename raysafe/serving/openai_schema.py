@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from raysafe.guards.guard import Message
 
-FinishReason = Literal["stop", "length", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class ApiError(Exception):

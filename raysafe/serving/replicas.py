@@ -12,7 +12,7 @@ from pydantic import Field
 
 from raysafe.config import Config
 from raysafe.errors import ModelError
-from raysafe.serving.backend import Completion, ModelFailed, Piece, Prompt, PromptRefused
+from raysafe.serving.backend import Completion, ModelFailed, Piece, Prompt, PromptRefused, WritesOnly
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -167,7 +167,7 @@ def _reason(reason: str) -> Literal["stop", "length"]:
     return "length" if reason == "length" else "stop"
 
 
-class HandleBackend:
+class HandleBackend(WritesOnly):
     """A Serve deployment of ModelReplica, as the gateway's backend."""
 
     def __init__(self, handle: DeploymentHandle) -> None:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI
 
 from raysafe.guards.policy import Policy
-from raysafe.serving.backend import Backend, Completion, Piece, Prompt
+from raysafe.serving.backend import Backend, Completion, Piece, Prompt, WritesOnly
 from raysafe.serving.gateway import GatewaySettings, create_app
 from raysafe.serving.keys import new_key
 
@@ -70,7 +70,7 @@ class MemoryAudit:
         self.waiting.clear()
 
 
-class Scripted:
+class Scripted(WritesOnly):
     """A model that answers `text` in pieces, calling `before` before each; it notes prompts and cancellations."""
 
     def __init__(

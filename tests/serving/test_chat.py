@@ -98,7 +98,7 @@ class _Failing:
 @MODES
 @pytest.mark.parametrize("stage", ["input", "output"])
 async def test_a_guard_that_fails_closes_the_gateway(stage: Stage, stream: bool, monkeypatch: Any) -> None:
-    monkeypatch.setattr(LengthConfig, "build", lambda config: _Failing(stage))
+    monkeypatch.setattr(LengthConfig, "build", lambda config, resources: _Failing(stage))
     desk = make_desk()
     with pytest.raises(openai.APIError) as caught:
         await ask(desk.openai, "my private question", stream=stream)

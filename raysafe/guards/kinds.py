@@ -1,0 +1,26 @@
+"""The kinds of guards by the name that a policy gives them; a module is imported where a policy names its kind."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+
+from raysafe.errors import ConfigError
+from raysafe.guards.settings import GuardConfig
+
+KINDS = {
+    "length": "raysafe.guards.limits:LengthConfig",
+    "rate": "raysafe.guards.limits:RateConfig",
+    "patterns": "raysafe.guards.patterns:PatternsConfig",
+}
+
+
+def kind_of(kind: object, where: str) -> type[GuardConfig]:
+    """The settings' class of a kind; raises ConfigError for one that isn't known, naming the nearest."""
+    if isinstance(kind, str) and kind in KINDS:
+        module, _, name = KINDS[kind].partition(":")
+        return getattr(import_module(module), name)
+    near = difflib.get_close_matches(str(kind), KINDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"kinds: {', '.join(KINDS)}"
+    found = "has no kind" if kind is None else f"has an unknown kind '{kind}'"
+    raise ConfigError(f"a guard {found} ({where}); {hint}")
