@@ -92,6 +92,8 @@ class Exchange:
     endpoint: Endpoint = "chat"
     tools: tuple[Tool, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    asked: Any = None
+    """The capabilities that the client asks for, where it asks for less than it could have."""
 
     def texts(self, stage: Stage) -> tuple[str, ...]:
         """The stage's texts as they stand after the modifications so far.

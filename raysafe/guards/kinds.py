@@ -9,9 +9,18 @@ from raysafe.errors import ConfigError
 from raysafe.guards.settings import GuardConfig
 
 KINDS = {
+    "capabilities": "raysafe.control.capability_guard:CapabilitiesConfig",
     "length": "raysafe.guards.limits:LengthConfig",
     "rate": "raysafe.guards.limits:RateConfig",
     "patterns": "raysafe.guards.patterns:PatternsConfig",
+    "judge": "raysafe.guards.judge:JudgeGuardConfig",
+    "constitution": "raysafe.guards.constitution:ConstitutionConfig",
+    "probe": "raysafe.guards.probe:ProbeGuardConfig",
+    "certified": "raysafe.guards.certified:CertifiedConfig",
+    "trusted_monitoring": "raysafe.control.protocols:TrustedMonitoringConfig",
+    "defer_to_trusted": "raysafe.control.protocols:DeferToTrustedConfig",
+    "defer_to_resample": "raysafe.control.protocols:DeferToResampleConfig",
+    "trusted_editing": "raysafe.control.protocols:TrustedEditingConfig",
 }
 
 

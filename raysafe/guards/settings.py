@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,9 +17,14 @@ Ask = Callable[[Sequence[Message]], str]
 
 @dataclass(frozen=True)
 class Resources:
-    """What the service around a pipeline offers to its guards. `upstream` asks the guarded model itself, unguarded."""
+    """What the service around a pipeline offers to its guards.
+
+    upstream: asks the guarded model itself, unguarded. granted: the capabilities that the model's safety case grants
+    (control.capabilities.Capabilities); None where there is no case.
+    """
 
     upstream: Ask | None = None
+    granted: Any = None
 
 
 NOTHING = Resources()

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
 from raysafe.config import Config
-from raysafe.oversight.capabilities import Capabilities
+from raysafe.control.capabilities import Capabilities
 from raysafe.records.audit_chain import SUFFIX, read_rows
 from raysafe.records.audit_verify import verify
 from raysafe.records.tables import DecisionRow, VersionRow
