@@ -77,12 +77,16 @@ def anchor(*, folder: Folder = None, anchors: Place = None) -> int:
 
 
 def _compare(url: str, root: Path) -> tuple[str, list[str]]:
-    """The store's URL, less its password, and what its decisions and the log's don't agree on."""
+    """The store's URL, less its password, and what its decisions and kill orders, and the log's, don't agree on."""
+    from raysafe.control.kill_log import KillLog
+    from raysafe.control.kill_orders import in_force, read_orders
     from raysafe.oversight.decisions import DecisionLog, newest_decisions
     from raysafe.records.store import open_store
 
     with open_store(url) as opened, opened.reading() as session:
-        return opened.url, DecisionLog(root).objections(newest_decisions(session))
+        orders = in_force(read_orders(session), KillLog(root))
+        disputed = [str(order) for order in orders if order.note]
+        return opened.url, [*DecisionLog(root).objections(newest_decisions(session)), *disputed]
 
 
 def _store_of(root: Path) -> str | None:

@@ -8,6 +8,8 @@ import tyro
 
 from raysafe.cli.output import print_json, print_table
 from raysafe.cli.registry import AsJson, Store
+from raysafe.control.capabilities import Capabilities
+from raysafe.control.capability_guard import describe
 from raysafe.oversight.decisions import CHAIN, DecisionLog, Outcome
 from raysafe.oversight.review import decide, named_reviewer
 from raysafe.oversight.safety_case import SafetyCase, load_case, why_not
@@ -19,6 +21,11 @@ Reason = Annotated[str, tyro.conf.arg(help="Why; kept with the decision and in t
 Reviewer = Annotated[str | None, tyro.conf.arg(help="Who decides; RAYSAFE_REVIEWER by default.")]
 AcceptFailed = Annotated[
     tuple[str, ...], tyro.conf.arg(help="Failed figures, as suite/metric, that the approval passes over knowingly.")
+]
+
+Grant = Annotated[
+    str | None,
+    tyro.conf.arg(help="A YAML file of capabilities that the approval grants; none: text alone, and no tool."),
 ]
 
 
@@ -63,10 +70,12 @@ def approve(
     reason: Reason,
     reviewer: Reviewer = None,
     accept_failed: AcceptFailed = (),
+    capabilities: Grant = None,
     store: Store = None,
 ) -> int:
     """Let a version be served, on the evidence that is there now. Say NAME:NUMBER where a name has several versions."""
-    return _decide(model, "approved", reason, reviewer, store, accept_failed)
+    granted = None if capabilities is None else Capabilities.load(capabilities)
+    return _decide(model, "approved", reason, reviewer, store, accept_failed, granted)
 
 
 def reject(model: tyro.conf.Positional[str], *, reason: Reason, reviewer: Reviewer = None, store: Store = None) -> int:
@@ -75,12 +84,27 @@ def reject(model: tyro.conf.Positional[str], *, reason: Reason, reviewer: Review
 
 
 def _decide(
-    model: str, outcome: Outcome, reason: str, reviewer: str | None, store: str | None, accepted: tuple[str, ...]
+    model: str,
+    outcome: Outcome,
+    reason: str,
+    reviewer: str | None,
+    store: str | None,
+    accepted: tuple[str, ...],
+    granted: Capabilities | None = None,
 ) -> int:
     name = named_reviewer(reviewer)
     url = store or default_url()
     with open_store(url) as opened, AuditLog(audit_folder(url), writer=CHAIN, unique=True) as audit:
-        case = decide(opened, audit, model, outcome, reviewer=name, reason=reason, accept_failures=accepted)
+        case = decide(
+            opened,
+            audit,
+            model,
+            outcome,
+            reviewer=name,
+            reason=reason,
+            accept_failures=accepted,
+            capabilities=granted,
+        )
         refusal = why_not(case, DecisionLog(audit.folder))
     print(f"{case.version.label} {outcome} by {name}")
     if outcome == "approved":
@@ -116,5 +140,4 @@ def _print_case(case: SafetyCase, refusal: str | None) -> None:
     print_table(("suite", "figure", "value", "95% interval", "n", "data", "threshold", ""), rows, title="Evidence")
     decisions = [(f"{d.time:%Y-%m-%d %H:%M}", d.label, d.outcome, d.reviewer, d.reason) for d in case.history]
     print_table(("time", "model", "decision", "reviewer", "reason"), decisions, title="Decisions")
-    granted = case.capabilities.model_dump(mode="json")
-    print_table(("capability", "granted"), list(granted.items()), title="Capabilities")
+    print_table(("capability", "granted"), describe(case.capabilities), title="Capabilities")

@@ -10,9 +10,9 @@ budgets: [{subject: key, resource: requests, window: day, limit: 1000}]
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from raysafe.config import Config
 from raysafe.control.capabilities import AUTONOMY, UNLIMITED, Capabilities, minimum
@@ -41,6 +41,19 @@ class BudgetRule(Config):
     window: Literal["minute", "hour", "day", "total"]
     limit: float = Field(gt=0, description="Requests, tokens, or seconds of the model's work.")
     only: tuple[str, ...] = Field(default=(), description="The keys or tenants that it is for; none named: all.")
+    aside: float | None = Field(
+        default=None,
+        gt=0,
+        description="Model seconds set aside for a request, which is cut there; a tenth by default.",
+    )
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        if self.aside is not None and (self.resource != "model_seconds" or self.aside > self.limit):
+            raise ValueError("aside is for model_seconds, and no more than their limit: leave it out, or lower it")
+        if self.only and self.subject == "model":
+            raise ValueError("only names keys or tenants, and has no effect on a model's budget: leave it out")
+        return self
 
 
 class CapabilitiesConfig(GuardConfig):

@@ -10,7 +10,8 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, MutableSequence
 
-from raysafe.guards.matcher import Hit, Matcher, Scan, Watch
+from raysafe.guards.matcher import Hit, Matcher
+from raysafe.guards.views import NONE, FirstLook, FullLook
 
 Span = tuple[int, int]
 
@@ -18,10 +19,15 @@ Span = tuple[int, int]
 def merge(spans: MutableSequence[Span], hits: Iterable[Hit]) -> None:
     """Add hits to spans, which stay in order and apart: what overlaps becomes one."""
     for hit in hits:
-        start = hit.start
+        start, end, after = hit.start, hit.end, list[Span]()
         while spans and spans[-1][1] > start:
-            start = min(start, spans.pop()[0])
-        spans.append((start, hit.end))
+            span = spans.pop()
+            if span[0] >= end:
+                after.append(span)
+            else:
+                start, end = min(start, span[0]), max(end, span[1])
+        spans.append((start, end))
+        spans.extend(reversed(after))
 
 
 def cut_out(texts: tuple[str, ...], hits: Iterable[Hit], replacement: str) -> tuple[str, ...]:
@@ -84,12 +90,12 @@ class Cutter:
     nothing leaves any more.
     """
 
-    def __init__(self, matcher: Matcher, replacement: str) -> None:
+    def __init__(self, matcher: Matcher, replacement: str, decode: frozenset[str] = NONE) -> None:
         self.rules: set[int] = set()
         self.formed: int | None = None
         self._replacement = replacement
-        self._scan, self._spans = Scan(matcher), deque[Span]()
-        self._watch = Watch(matcher)
+        self._scan, self._spans = FullLook(matcher, decode), deque[Span]()
+        self._watch = FirstLook(matcher, decode)
         self._came, self._cut = Held(), Held()
 
     @property

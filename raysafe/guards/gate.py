@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
-from raysafe.guards.decision import Decision, Entry
-from raysafe.guards.guard import Exchange, Guard, OutputFilter, Step, StreamingGuard, Verdict
-from raysafe.guards.soundness import sound_verdict
+from raysafe.guards.decision import UNFINISHED, Decision, Entry
+from raysafe.guards.filters import WholeText, open_filter
+from raysafe.guards.guard import Exchange, OutputFilter, Step, Verdict
 
 
 class StreamGate:
     """Streamed text leaves only after every output guard has cleared it.
 
     Text flows through the guards' filters in order. A pattern guard holds back the characters that a forbidden phrase
-    may still begin with (usually a word, at most its longest phrase); a guard that can't stream holds all to the end.
-    How an answer is cut into chunks changes neither the decision nor any character that leaves.
+    may still begin with (usually a word, at most its longest phrase); a guard that can't stream holds all to the end;
+    one in shadow mode holds nothing back. How an answer is cut into chunks changes neither the decision nor any
+    character that leaves.
     """
 
-    def __init__(self, entries: Sequence[Entry], exchange: Exchange) -> None:
+    def __init__(self, entries: Sequence[Entry], exchange: Exchange, not_run: Mapping[str, str] | None = None) -> None:
+        """not_run: guards of the policy that aren't asked about this answer, with the reason."""
         self._exchange = exchange
-        self._links = [_Link(entry, exchange) for entry in entries]
+        self._links = [_Shadow(entry, exchange) if entry.shadow else _Link(entry, exchange) for entry in entries]
+        self._not_run = dict(not_run or {})
         self._answer: list[str] = []
         self._verdicts: list[Verdict] = []
         self.decision: Decision | None = None
         self.released = 0
+        self.feeds_inline = all(link.feeds_inline for link in self._links)
+        """Whether `feed` may run on an event loop; `finish` may where every guard is inline."""
 
     @property
     def cleared_by(self) -> list[str]:
         """The guards that have seen all that leaves: not one that failed, even where its failure lets text past."""
-        return [link.name for link in self._links if link.failed_open is None]
+        return [link.name for link in self._links if link.clears]
 
     def feed(self, text: str) -> str:
         """What may leave now. After it, `decision` is set where a guard stopped the answer: nothing leaves any more."""
@@ -54,7 +58,7 @@ class StreamGate:
             rest += self._pass(step.text, index + 1)
         if self.decision is not None:
             return ""
-        self.decision = Decision("output", tuple(self._verdicts))
+        self._decide()
         return self._count(rest)
 
     def _count(self, text: str) -> str:
@@ -79,41 +83,53 @@ class StreamGate:
 
     def _stop(self) -> str:
         self._exchange.output = "".join(self._answer)
-        said = {verdict.guard for verdict in self._verdicts}
-        unfinished = tuple(link.name for link in self._links if link.name not in said)
-        self.decision = Decision("output", tuple(self._verdicts), unfinished)
+        for link in self._links:
+            self._add(link.said_early)
+        self._decide()
         return ""
+
+    def _decide(self) -> None:
+        names = [link.name for link in self._links]
+        said = {verdict.guard for verdict in self._verdicts}
+        unfinished = {name: UNFINISHED for name in names if name not in said}
+        in_order = sorted(self._verdicts, key=lambda verdict: names.index(verdict.guard))
+        self.decision = Decision("output", tuple(in_order), unfinished | self._not_run)
 
 
 class _Link:
     """One guard's filter in a gate, with the guard's failure rule around it."""
 
+    said_early: Verdict | None = None
+
     def __init__(self, entry: Entry, exchange: Exchange) -> None:
         self._entry = entry
         self.name = entry.guard.name
+        self.feeds_inline = entry.guard.inline
         self._received: list[str] = []
         self._settled = 0
-        self.failed_open: Verdict | None = None
+        self._failed_open: Verdict | None = None
         self._elapsed_s = 0.0
         self._filter: OutputFilter | None = None
         self._exchange = exchange
 
+    @property
+    def clears(self) -> bool:
+        return self._failed_open is None
+
     def feed(self, text: str) -> Step:
-        if self.failed_open is not None:
+        if self._failed_open is not None:
             return Step(text, 0)
         self._received.append(text)
         return self._run(lambda: self._opened().feed(text), ended=False)
 
     def finish(self) -> Step:
-        if self.failed_open is not None:
-            return Step("", 0, self.failed_open)
+        if self._failed_open is not None:
+            return Step("", 0, self._failed_open)
         return self._run(lambda: self._opened().finish(), ended=True)
 
     def _opened(self) -> OutputFilter:
         if self._filter is None:
-            guard = self._entry.guard
-            streams = cast(StreamingGuard, guard) if _streams(guard) else None
-            self._filter = streams.open(self._exchange) if streams else _WholeText(guard, self._exchange)
+            self._filter = open_filter(self._entry.guard, self._exchange)
         return self._filter
 
     def _run(self, work: Callable[[], Step], ended: bool) -> Step:
@@ -122,42 +138,50 @@ class _Link:
         self._elapsed_s += time.perf_counter() - started
         if isinstance(result, Step):
             self._settled = result.settled
-            if result.verdict is None:
-                return result
-            return replace(result, verdict=replace(result.verdict, elapsed_s=self._elapsed_s))
+            return replace(result, verdict=result.verdict.timed(self._elapsed_s)) if result.verdict else result
+        result = result.timed(self._elapsed_s)
         if result.stops:
             return Step("", self._settled, result)
-        self.failed_open = result
+        self._failed_open = result
         return Step("".join(self._received)[self._settled :], 0, result)
 
 
-_STREAMS: dict[type, bool] = {}
+class _Shadow:
+    """A guard in shadow mode in a gate: it sees the text that passes, holds none of it, and speaks at the end.
 
+    One that may wait is asked once, at the end, so that no piece waits for it.
+    """
 
-def _streams(guard: Guard) -> bool:
-    """Whether a guard can judge as it streams; asked once a class, for a protocol's instance check takes 30 us."""
-    kind = type(guard)
-    if kind not in _STREAMS:
-        _STREAMS[kind] = isinstance(guard, StreamingGuard)
-    return _STREAMS[kind]
+    clears, feeds_inline = False, True
 
-
-class _WholeText:
-    """Holds an answer to its end for a guard that can only judge it whole."""
-
-    def __init__(self, guard: Guard, exchange: Exchange) -> None:
-        self._guard, self._exchange = guard, exchange
-        self._held: list[str] = []
+    def __init__(self, entry: Entry, exchange: Exchange) -> None:
+        self._entry = entry
+        self.name = entry.guard.name
+        self._filter: OutputFilter | None = None
+        self._exchange = exchange
+        self._elapsed_s = 0.0
+        self.said_early: Verdict | None = None
 
     def feed(self, text: str) -> Step:
-        self._held.append(text)
-        return Step("", 0)
+        if not self._entry.guard.inline:
+            self._opened().feed(text)
+        elif self.said_early is None:
+            self.said_early = self._run(lambda: self._opened().feed(text), ended=False)
+        return Step(text, 0)
 
     def finish(self) -> Step:
-        text = "".join(self._held)
-        # the guard judges what would leave: the text as the filters before it passed it on, not the model's own
-        passed_on = [verdict for verdict in self._exchange.verdicts if verdict.stage != "output"]
-        verdict = self._guard.check(replace(self._exchange, output=text, verdicts=passed_on), "output")
-        verdict = sound_verdict(self._guard, "output", 1, verdict)
-        left = verdict.replacement[0] if verdict.replacement else text
-        return Step("" if verdict.stops else left, len(text), verdict)
+        return Step("", 0, self.said_early or self._run(lambda: self._opened().finish(), ended=True))
+
+    def _opened(self) -> OutputFilter:
+        if self._filter is None:
+            guard = self._entry.guard
+            self._filter = open_filter(guard, self._exchange) if guard.inline else WholeText(guard, self._exchange)
+        return self._filter
+
+    def _run(self, work: Callable[[], Step], ended: bool) -> Verdict | None:
+        """What the guard said, or that it failed, or None where it has nothing to say yet."""
+        started = time.perf_counter()
+        result = self._entry.step(work, ended)
+        self._elapsed_s += time.perf_counter() - started
+        verdict = result.verdict if isinstance(result, Step) else result
+        return verdict.timed(self._elapsed_s).as_shadow() if verdict else None

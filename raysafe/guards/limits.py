@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from raysafe.guards.guard import Exchange, Stage, Step, Verdict
-from raysafe.guards.settings import NOTHING, GuardConfig, Resources
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources, lower
 
 
 class LengthConfig(GuardConfig):
@@ -23,6 +23,10 @@ class LengthConfig(GuardConfig):
     input_characters: int | None = Field(default=None, gt=0, description="Characters of all messages together.")
     output_characters: int | None = Field(default=None, gt=0, description="Characters of an answer.")
     tokens: int | None = Field(default=None, gt=0, description="Tokens that a request may ask for.")
+    tighter: ClassVar = {
+        **GuardConfig.tighter,
+        **dict.fromkeys(("messages", "input_characters", "output_characters", "tokens"), lower),
+    }
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -96,6 +100,10 @@ class RateConfig(GuardConfig):
         default=None, gt=0, description="Characters of requests and answers together."
     )
     burst_s: float = Field(default=60.0, gt=0, description="Seconds of unused rate that a key may save up.")
+    tighter: ClassVar = {
+        **GuardConfig.tighter,
+        **dict.fromkeys(("requests_per_minute", "characters_per_minute", "burst_s"), lower),
+    }
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
-from raysafe.guards.phrases import compile_rules
+from raysafe.guards.phrases import Turn, compile_rules
+from raysafe.guards.pieces import Piece
 from raysafe.guards.unicode import END_OF_TEXT, IGNORED, SEPARATORS, FoldTable
 
 _OTHER_LETTER = "\x02"
@@ -38,9 +41,9 @@ class _State(dict[str, "_State"]):
 class Matcher:
     """Compiled phrases. `work` counts the positions ever stepped over, which is what linearity is measured by."""
 
-    def __init__(self, rules: Sequence[Sequence[str]]) -> None:
-        """`rules[i]` holds the phrases of rule i; raises PhraseError where one isn't in the language."""
-        self.automaton = compile_rules(tuple(tuple(phrases) for phrases in rules))
+    def __init__(self, rules: Sequence[Sequence[str]], turned: frozenset[Turn] = frozenset()) -> None:
+        """`rules[i]` holds the phrases of rule i, looked for `turned` too; raises PhraseError."""
+        self.automaton = compile_rules(tuple(tuple(phrases) for phrases in rules), turned)
         self.max_letters = self.automaton.max_letters
         self.table = FoldTable(frozenset(self.automaton.alphabet), _OTHER_LETTER)
         self.work = 0
@@ -106,7 +109,9 @@ class _Passage:
     """One text on its way through a matcher, in chunks.
 
     After each chunk, no phrase that is still possible begins before character `safe`: everything before it is cleared.
-    `safe` lags behind by the symbols that a phrase may have begun with, at most `matcher.max_letters` letters.
+    `safe` lags behind by the symbols that a phrase may have begun with, at most `matcher.max_letters` letters. Offsets
+    are those of the text itself, or of another text that it was decoded from: `feed` is told from where
+    in it each character is.
     """
 
     def __init__(self, matcher: Matcher) -> None:
@@ -117,17 +122,27 @@ class _Passage:
         self._begun: int | None = None
         self._letters: deque[int] = deque(maxlen=matcher.max_letters)
 
-    def _offsets(self, text: str, symbols: str) -> Sequence[int]:
-        """Where in the whole text each symbol comes from."""
-        if len(text) == len(symbols):
-            return range(self.fed, self.fed + len(text))
-        table = self._matcher.table
-        return [self.fed + at for at, character in enumerate(text) for _ in table[ord(character)]]
+    def fork(self) -> Self:
+        """A passage that goes on from here apart from this one."""
+        twin = copy(self)
+        twin._letters = self._letters.copy()
+        return twin
 
-    def _passed(self, state: _State, symbols: str, offsets: Sequence[int], quiet_to: int, characters: int) -> None:
+    def as_at_rest(self, other: _Passage) -> bool:
+        """Whether no phrase is under way, here or in `other`, and whatever comes will be read the same by both."""
+        return self._begun is None and other._begun is None and self._state is other._state
+
+    def _offsets(self, text: str, symbols: str, of_characters: Sequence[int]) -> Sequence[int]:
+        """What each symbol's character has in `of_characters`."""
+        if len(text) == len(symbols):
+            return of_characters
+        table = self._matcher.table
+        return [at for at, character in zip(of_characters, text, strict=True) for _ in table[ord(character)]]
+
+    def _passed(self, state: _State, symbols: str, offsets: Sequence[int], quiet_to: int, fed: int) -> None:
         """A chunk is behind; no phrase was under way after its symbol `quiet_to`, which is -1 where there was none."""
         self._state = state
-        self.fed += characters
+        self.fed = fed
         if quiet_to >= 0:
             self._begun = None
             self._letters.clear()
@@ -144,9 +159,11 @@ class _Passage:
 
 
 class Watch(_Passage):
-    """Looks for the first phrase only."""
+    """Looks for the first phrase only; `stopped` is the character of the chunk that it ended with."""
 
-    def feed(self, text: str) -> int | None:
+    stopped = 0
+
+    def feed(self, text: str, origin: Piece | None = None) -> int | None:
         """The rule of the first phrase, where it ends in this chunk; after that, nothing more may be fed."""
         symbols = text.translate(self._matcher.table)
         state, quiet_to = self._state, -1
@@ -155,8 +172,11 @@ class Watch(_Passage):
             if state.quiet:
                 quiet_to = index
             elif state.rule is not None:
+                self.stopped = self._offsets(text, symbols, range(len(text)))[index]
                 return state.rule
-        self._passed(state, symbols, self._offsets(text, symbols), quiet_to, len(text))
+        fed = self.fed + len(text) if origin is None else origin.after
+        offsets = self._offsets(text, symbols, range(self.fed, fed) if origin is None else origin.starts)
+        self._passed(state, symbols, offsets, quiet_to, fed)
         return None
 
     def finish(self) -> int | None:
@@ -179,16 +199,23 @@ class Scan(_Passage):
 
     def __init__(self, matcher: Matcher) -> None:
         super().__init__(matcher)
-        self._held: deque[tuple[str, int]] = deque()
-        """Symbols and their offsets since no phrase was under way, as far as they haven't been traced."""
+        self._held: deque[tuple[str, int, int]] = deque()
+        """Symbols, where their characters begin and end, since no phrase was under way, as far as not traced yet."""
         self._starts: dict[int, int] = {}
         self._after_separator = True
-        self._traced_to = (-1, -1)
+        self._traced_to = ((-1, -1), (-1, -1))
 
-    def feed(self, text: str) -> list[Hit]:
+    def fork(self) -> Self:
+        twin = super().fork()
+        twin._held = self._held.copy()
+        return twin
+
+    def feed(self, text: str, origin: Piece | None = None) -> list[Hit]:
         """Phrases that end in this chunk, in the order of their ends; they may overlap."""
         symbols = text.translate(self._matcher.table)
-        offsets = self._offsets(text, symbols)
+        origin = origin or Piece.plain(text, self.fed)
+        offsets = self._offsets(text, symbols, origin.starts)
+        stops = self._offsets(text, symbols, origin.ends)
         hits: list[Hit] = []
         state, held_to, quiet_to, quiet = self._state, 0, -1, None
         for index, symbol in enumerate(symbols):
@@ -196,15 +223,15 @@ class Scan(_Passage):
             if state.quiet:
                 quiet_to, quiet = index, state
             elif state.rule is not None and symbol != IGNORED:
-                self._hold(symbols, offsets, max(held_to, quiet_to + 1), index + 1, quiet)
+                self._hold(symbols, offsets, stops, max(held_to, quiet_to + 1), index + 1, quiet)
                 held_to, quiet = index + 1, None
                 hits.append(self._hit(state.rule))
-        self._hold(symbols, offsets, max(held_to, quiet_to + 1), len(symbols), quiet)
-        self._passed(state, symbols, offsets, quiet_to, len(text))
+        self._hold(symbols, offsets, stops, max(held_to, quiet_to + 1), len(symbols), quiet)
+        self._passed(state, symbols, offsets, quiet_to, origin.after)
         while self._held and self._held[0][1] < self.safe:
             # every phrase that was traced began before it, and can't come to its end any more
             self._starts = {}
-            symbol, _ = self._held.popleft()
+            symbol, _, _ = self._held.popleft()
             if symbol != IGNORED:
                 self._after_separator = symbol in SEPARATORS
         return hits
@@ -215,27 +242,30 @@ class Scan(_Passage):
         rule = self._state[END_OF_TEXT].rule
         if rule is None:
             return []
-        self._held.append((END_OF_TEXT, self.fed))
+        self._held.append((END_OF_TEXT, self.fed, self.fed + 1))
         return [self._hit(rule)]
 
-    def _hold(self, symbols: str, offsets: Sequence[int], start: int, stop: int, quiet: _State | None) -> None:
+    def _hold(
+        self, symbols: str, offsets: Sequence[int], stops: Sequence[int], start: int, stop: int, quiet: _State | None
+    ) -> None:
         """Remember symbols[start:stop], and nothing before them where there was a quiet state just then."""
         if quiet is not None:
             self._held.clear()
             self._starts = {}
             self._after_separator = quiet.after_separator
-        self._held.extend((symbols[index], offsets[index]) for index in range(start, stop))
+        self._held.extend((symbols[index], offsets[index], stops[index]) for index in range(start, stop))
 
     def _hit(self, rule: int) -> Hit:
         """The match that the last held symbol completes; a word boundary at its end is no part of it."""
         symbol, before, last = "", *self._traced_to
-        for symbol, offset in self._held:
+        for symbol, offset, stop in self._held:
             if symbol != IGNORED:
                 self._starts = self._matcher.trace(self._starts, symbol, offset, self._after_separator)
                 self._after_separator = symbol in SEPARATORS
-                before, last = last, offset
+                before, last = last, (offset, stop)
         self._held.clear()
         self._traced_to = before, last
         start = min(start for position, start in self._starts.items() if position in self._matcher.automaton.rule)
         # one character may fold to the last letter and the boundary after it
-        return Hit(start, last if symbol in SEPARATORS and last != before else last + 1, rule)
+        apart = symbol in SEPARATORS and last != before
+        return Hit(start, max(before[1], last[0]) if apart else last[1], rule)

@@ -1,24 +1,28 @@
 """PatternGuard: phrases that are blocked, held or cut out, however they are disguised; phrases.py has their language.
 
 It catches wording, not meaning: cheap, exact and explainable, and no substitute for a guard that understands a request.
+What a text says in base64 and other encodings is read too (views.py); `modify` cuts an encoded run out whole.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from raysafe.config import Config
 from raysafe.guards.cutting import Cutter, Held, cut_out
 from raysafe.guards.guard import Action, Exchange, OutputFilter, Stage, Step, Verdict
-from raysafe.guards.matcher import Matcher, Scan, Watch
-from raysafe.guards.phrases import PhraseError, compile_rules
+from raysafe.guards.matcher import Matcher
+from raysafe.guards.phrases import PhraseError, Turn, compile_rules
 from raysafe.guards.settings import NOTHING, GuardConfig, Resources
 from raysafe.guards.unicode import IGNORED, SEPARATORS, fold
+from raysafe.guards.views import FirstLook, FullLook, first_in
 
 _MAX_PHRASE_LENGTH = 100_000
+Disguise = Literal["base64", "base32", "hex", "binary", "decimal", "morse", "escapes", "rot13", "reversed"]
+_TURNS: tuple[Turn, ...] = ("rot13", "reversed")
 
 
 class Rule(Config):
@@ -43,6 +47,13 @@ class PatternsConfig(GuardConfig):
         description="What stands in a cut-out phrase's place (action: modify): with a letter or digit, or the words "
         "around it would come together, and no phrase itself.",
     )
+    decode: frozenset[Disguise] = Field(
+        default=frozenset(get_args(Disguise)),
+        description="What is seen through besides look-alikes and split words, up to three inside each other: runs of "
+        "base64, base32, hex, binary, decimal and Morse code; escapes such as %62, &#98; and \\u0062; and phrases in "
+        "rot13 and backwards. [] for none. A run of code under way is held back from a stream until it is judged: at "
+        "most two windows of 1,024 characters.",
+    )
     terms: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Named alternatives for <name> in phrases."
     )
@@ -66,7 +77,7 @@ class PatternsConfig(GuardConfig):
     @model_validator(mode="after")
     def _phrases_compile(self) -> Self:
         try:
-            compile_rules(tuple(tuple(phrases) for phrases in self.expanded()))
+            compile_rules(tuple(tuple(phrases) for phrases in self.expanded()), self.turned)
         except PhraseError as error:
             raise ValueError(f"rule '{self.rules[error.rule].name}': {error}") from None
         return self
@@ -80,10 +91,17 @@ class PatternsConfig(GuardConfig):
             raise ValueError(
                 f"replacement must hold a letter or a digit, such as '[removed]', got {self.replacement!r}"
             )
-        rule = Matcher(self.expanded()).first(self.replacement)
+        rule = first_in(self.matcher(), self.replacement, self.decode)
         if rule is not None:
             raise ValueError(f"replacement {self.replacement!r} matches rule '{self.rules[rule].name}' itself")
         return self
+
+    @property
+    def turned(self) -> frozenset[Turn]:
+        return frozenset(turn for turn in _TURNS if turn in self.decode)
+
+    def matcher(self) -> Matcher:
+        return Matcher(self.expanded(), self.turned)
 
     def expanded(self) -> list[list[str]]:
         """Each rule's phrases with their terms filled in; terms may use terms."""
@@ -117,21 +135,25 @@ class PatternGuard:
         self.config = config
         self.name = config.name
         self.stages: frozenset[Stage] = frozenset(config.stages)
-        self.matcher = Matcher(config.expanded())
+        self.matcher = config.matcher()
 
     def check(self, exchange: Exchange, stage: Stage) -> Verdict:
         """All of the stage's texts as one, so that a phrase spread over two messages is found."""
         texts = exchange.texts(stage)
         if self.config.action != "modify":
-            rule = self.matcher.first("\n".join(texts))
+            rule = self.first("\n".join(texts))
             return self.allowed(stage) if rule is None else self.found(stage, {rule})
-        scan = Scan(self.matcher)
+        scan = FullLook(self.matcher, self.config.decode)
         hits = [*scan.feed("\n".join(texts)), *scan.finish()]
         if not hits:
             return self.allowed(stage)
         texts = cut_out(texts, hits, self.config.replacement)
-        formed = self.matcher.first("\n".join(texts))
+        formed = self.first("\n".join(texts))
         return self.found(stage, {hit.rule for hit in hits}, texts) if formed is None else self.formed(stage, formed)
+
+    def first(self, text: str) -> int | None:
+        """The rule of the phrase in a whole text that can be told first."""
+        return first_in(self.matcher, text, self.config.decode)
 
     def open(self, exchange: Exchange) -> OutputFilter:
         return _CuttingFilter(self) if self.config.action == "modify" else _StoppingFilter(self)
@@ -160,7 +182,7 @@ class _StoppingFilter:
 
     def __init__(self, guard: PatternGuard) -> None:
         self._guard = guard
-        self._watch = Watch(guard.matcher)
+        self._watch = FirstLook(guard.matcher, guard.config.decode)
         self._held = Held()
 
     def feed(self, text: str) -> Step:
@@ -181,7 +203,7 @@ class _CuttingFilter:
 
     def __init__(self, guard: PatternGuard) -> None:
         self._guard = guard
-        self._cutter = Cutter(guard.matcher, guard.config.replacement)
+        self._cutter = Cutter(guard.matcher, guard.config.replacement, guard.config.decode)
         self._passed: list[str] = []
 
     def feed(self, text: str) -> Step:

@@ -3,6 +3,7 @@
 make a bomb               words; any separators between them, and separators inside a word ("b.o.m.b", "b o m b")
 (make|build) {0,3} bomb   one of several; a gap of none to three words
 (a|the)? explosive*       optional; any ending of the word
+(制造|制作) 炸弹           words of a script without spaces may stand side by side
 """
 
 from __future__ import annotations
@@ -10,16 +11,25 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, reduce
+from typing import Literal
 
 from raysafe.guards.unicode import END_OF_TEXT, IGNORED, READS_AS, SEPARATORS, SHARP_S, SPACE, fold
 
 GAP_WORD_LENGTH = 24
 """Letters of a word that a gap passes over, at most."""
 MAX_GAP_WORDS = 8
-MAX_POSITIONS = 50_000
+MAX_POSITIONS = 150_000
+LEAST_TURNED_LETTERS = 7
+"""Shorter phrases aren't looked for in rot13 or backwards, where they may be words of their own: evil is live."""
+_ENDINGS = ("s", "es", "ed", "ing")
+Turn = Literal["rot13", "reversed"]
+"""Ways to turn a phrase's letters that cost a text nothing: the turned phrase is one more phrase of the automaton."""
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+_ROT13 = str.maketrans(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "nopqrstuvwxyzabcdefghijklmNOPQRSTUVWXYZABCDEFGHIJKLM"
+)
 _TOKEN = re.compile(r"\s+|\(|\)\?|\)|\||\{(\d+),(\d+)\}|([^\s(){}|*?]+)(\*?)|(.)")
 
 
@@ -43,6 +53,8 @@ class Fragment:
     last: frozenset[int] = frozenset()
     nullable: bool = True
     letters: int = 0
+    fewest: int = 0
+    """Letters of its shortest reading, or less."""
 
 
 @dataclass
@@ -57,12 +69,24 @@ class Positions:
     alphabet: set[str] = field(default_factory=set)
     max_letters: int = 0
 
-    def add(self, phrase: str, rule: int) -> None:
+    def add(self, phrase: str, rule: int, turned: Container[Turn] = ()) -> None:
         """Add a phrase of rule number `rule`; raises ValueError with one sentence where it isn't in the language."""
-        parser = _Parser(phrase, self)
-        fragment = parser.parse()
+        begin = len(self.accepts)
+        fragment = _Parser(phrase, self).parse()
+        written = range(begin, len(self.accepts))
         if fragment.nullable:
             raise ValueError(f"phrase {phrase!r} may match nothing at all; give it at least one required word")
+        turn = fragment.fewest >= LEAST_TURNED_LETTERS
+        # reversed before the word boundary behind its end is joined to it, which would be reversed as well
+        backward = self._reversed(fragment, written) if turn and "reversed" in turned else None
+        self._begins_and_ends(fragment, rule)
+        if backward is not None:
+            self._begins_and_ends(backward, rule)
+        if turn and "rot13" in turned:
+            self.add(phrase.translate(_ROT13), rule)
+
+    def _begins_and_ends(self, fragment: Fragment, rule: int) -> None:
+        """The fragment is a whole phrase."""
         for position in fragment.first:
             (self.starts_anywhere if self._unspaced(position) else self.starts).add(position)
         after = self.position(SEPARATORS)
@@ -74,11 +98,39 @@ class Positions:
                 self.follow[position].add(after)
         self.max_letters = max(self.max_letters, fragment.letters)
 
+    def _reversed(self, fragment: Fragment, positions: range) -> Fragment:
+        """The phrase at `positions`, last letter first. Of a last word with any ending, the commonest endings are read:
+        after any letters at all, every word of a text might be the beginning of a phrase."""
+        shift = len(self.accepts) - positions.start
+        for position in positions:
+            self.position(self.accepts[position])
+        for position in positions:
+            for following in self.follow[position]:
+                if following in positions:
+                    self.follow[following + shift].add(position + shift)
+        first = {p + shift for p in fragment.last if self.accepts[p] is not _WORD_CHARACTER}
+        if len(first) < len(fragment.last):
+            stem = Fragment(frozenset(first), frozenset(), False)
+            endings = [reduce(self.cat, map(self._letter, reversed(ending))) for ending in _ENDINGS]
+            first = self.either(stem, *(self.cat(ending, stem) for ending in endings)).first
+        return replace(fragment, first=frozenset(first), last=frozenset(p + shift for p in fragment.first))
+
     def _unspaced(self, position: int) -> bool:
         """Whether the position accepts a letter of a script without spaces, which has no word boundaries to ask for."""
         accepted = self.accepts[position]
-        names = (unicodedata.name(s, "") for s in accepted) if isinstance(accepted, frozenset) else ()
+        if not isinstance(accepted, frozenset) or any(symbol.isascii() for symbol in accepted):
+            # a Latin letter accepts look-alikes of other scripts too
+            return False
+        names = (unicodedata.name(symbol, "") for symbol in accepted)
         return any(name.startswith(_UNSPACED) for name in names)
+
+    def _letter(self, letter: str) -> Fragment:
+        self.alphabet.add(letter)
+        return self.one(frozenset(letter))
+
+    def are_unspaced(self, positions: frozenset[int]) -> bool:
+        """Whether all of the positions accept letters of scripts without spaces: their words stand side by side."""
+        return all(self._unspaced(position) for position in positions)
 
     def position(self, accepted: Container[str]) -> int:
         if len(self.accepts) >= MAX_POSITIONS:
@@ -89,7 +141,7 @@ class Positions:
 
     def one(self, accepted: Container[str], letters: int = 1) -> Fragment:
         at = frozenset({self.position(accepted)})
-        return Fragment(at, at, False, letters)
+        return Fragment(at, at, False, letters, letters)
 
     def repeated(self, accepted: frozenset[str]) -> Fragment:
         """One or more separators: the only loop there is, and it counts no letters."""
@@ -101,7 +153,9 @@ class Positions:
         self._join(left.last, right.first)
         first = left.first | right.first if left.nullable else left.first
         last = left.last | right.last if right.nullable else right.last
-        return Fragment(first, last, left.nullable and right.nullable, left.letters + right.letters)
+        return Fragment(
+            first, last, left.nullable and right.nullable, left.letters + right.letters, left.fewest + right.fewest
+        )
 
     def either(self, *options: Fragment) -> Fragment:
         return Fragment(
@@ -109,6 +163,7 @@ class Positions:
             frozenset().union(*(option.last for option in options)),
             any(option.nullable for option in options),
             max(option.letters for option in options),
+            min(option.fewest for option in options),
         )
 
     def optional(self, fragment: Fragment) -> Fragment:
@@ -175,13 +230,13 @@ class PhraseError(ValueError):
 
 
 @lru_cache(maxsize=32)
-def compile_rules(rules: tuple[tuple[str, ...], ...]) -> Positions:
+def compile_rules(rules: tuple[tuple[str, ...], ...], turned: frozenset[Turn] = frozenset()) -> Positions:
     """The automaton of all rules' phrases, kept, for a policy is validated before it is built; raises PhraseError."""
     positions = Positions()
     for number, phrases in enumerate(rules):
         for phrase in phrases:
             try:
-                positions.add(phrase, number)
+                positions.add(phrase, number, turned)
             except ValueError as error:
                 raise PhraseError(str(error), number) from None
     return positions
@@ -228,15 +283,18 @@ class _Parser:
     def _then(self, whole: Fragment, item: Fragment) -> Fragment:
         """whole, separators, item; the separators go with whichever side is there."""
         positions = self._positions
-        required = Fragment(item.first, item.last, False, item.letters)
-        separated = positions.cat(positions.between(), required)
+        required = Fragment(item.first, item.last, False, item.letters, item.fewest)
+        between = positions.between()
+        if positions.are_unspaced(whole.last) and positions.are_unspaced(item.first):
+            between = positions.optional(between)
+        separated = positions.cat(between, required)
         if whole.nullable:
             # an optional beginning takes its separators with it when it is left out
             filled = Fragment(whole.first, whole.last, False, whole.letters)
             joined = positions.cat(filled, separated)
             both = positions.either(joined, required)
             last = both.last | filled.last if item.nullable else both.last
-            return Fragment(both.first, last, item.nullable, both.letters)
+            return Fragment(both.first, last, item.nullable, both.letters, 0 if item.nullable else both.fewest)
         return positions.cat(whole, positions.optional(separated) if item.nullable else separated)
 
     def _item(self) -> Fragment:

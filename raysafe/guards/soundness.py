@@ -13,8 +13,8 @@ class Nonsense(Exception):
     """What a guard returned can't be acted on. The message quotes nothing of it, for it may hold an exchange's text."""
 
 
-def sound_verdict(guard: Guard, stage: Stage, texts: int, result: object) -> Verdict:
-    """The verdict of `guard` on the `texts` texts of a stage; raises Nonsense."""
+def sound_verdict(guard: Guard, stage: Stage, result: object) -> Verdict:
+    """The verdict of `guard` on a stage; raises Nonsense. What it replaces is for `sound_replacement`."""
     if not isinstance(result, Verdict):
         raise Nonsense(f"returned a {type(result).__name__} instead of a Verdict")
     if result.action not in ACTIONS:
@@ -25,14 +25,20 @@ def sound_verdict(guard: Guard, stage: Stage, texts: int, result: object) -> Ver
         raise Nonsense("returned a verdict in another guard's name or on another stage")
     if not isinstance(result.reason, str) or not isinstance(result.score, (int, float)) or not 0 <= result.score <= 1:
         raise Nonsense("returned a verdict without a text as its reason and a score from 0 to 1")
+    if result.shadow is not None:
+        raise Nonsense("returned a verdict as if it were in shadow mode, which is the policy's to say")
     if result.action != "modify":
         if result.replacement is not None:
             raise Nonsense("returned a replacement with an action other than modify")
     elif not isinstance(result.replacement, tuple) or not all(isinstance(text, str) for text in result.replacement):
         raise Nonsense("returned modify without a tuple of texts as its replacement")
-    elif len(result.replacement) != texts:
-        raise Nonsense(f"returned {len(result.replacement)} replacements for {texts} texts")
     return result
+
+
+def sound_replacement(verdict: Verdict, texts: int) -> None:
+    """Raise Nonsense unless a verdict that modifies has one replacement for each of the stage's `texts` texts."""
+    if verdict.replacement is not None and len(verdict.replacement) != texts:
+        raise Nonsense(f"returned {len(verdict.replacement)} replacements for {texts} texts")
 
 
 def sound_step(guard: Guard, ended: bool, result: object) -> Step:
@@ -45,7 +51,8 @@ def sound_step(guard: Guard, ended: bool, result: object) -> Step:
         if ended:
             raise Nonsense("returned no verdict at the end of the answer")
         return result
-    verdict = sound_verdict(guard, "output", 1, result.verdict)
+    verdict = sound_verdict(guard, "output", result.verdict)
+    sound_replacement(verdict, 1)
     if not ended and not verdict.stops:
         raise Nonsense("returned a verdict that doesn't stop the answer before its end")
     return result

@@ -1,8 +1,8 @@
 """Folding text to the symbols that phrases are matched on, one character at a time, whatever the chunks.
 
 Each character becomes one or more symbols: a lower-case Latin letter for anything that reads as one (compatibility
-forms, homoglyphs, letters with strokes or marks), a digit, another script's letter, a separator, or IGNORED for what
-can't be seen.
+forms, homoglyphs, letters with strokes or marks, Braille), a digit, another script's letter, a separator, or IGNORED
+for what can't be seen.
 """
 
 # ruff: noqa: RUF001
@@ -76,6 +76,7 @@ _LOOK_ALIKES = {
 _LATIN = {
     form: letter for letter, alike in _LOOK_ALIKES.items() for one in alike for form in {one, one.lower(), one.upper()}
 }
+_LATIN.update(zip("⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵", "abcdefghijklmnopqrstuvwxyz", strict=True))
 _LATIN_NAME = re.compile(
     r"(?:NEGATIVE (?:CIRCLED|SQUARED) |CROSSED NEGATIVE SQUARED |REGIONAL INDICATOR SYMBOL LETTER |PARENTHESIZED )?"
     r"(?:(?:MODIFIER|LATIN) )?(?:(?:SMALL|CAPITAL|LETTER) )*"

@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError
 
 from raysafe.errors import ModelError
 
@@ -61,6 +61,30 @@ class ChatFormat:
             return self.encode_batch([messages])[0][0], []
         prompts, completions = self.encode_batch([messages], [completion])
         return prompts[0], completions[0]
+
+    def encode_turns(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """Prompt ids of turns that may hold tool calls and tools' answers, after the definitions of tools.
+
+        Both as transformers' templates take them. Texts at any depth can forge no turns. Raises ModelError where the
+        template refuses them; one that leaves tools out says nothing: see `names`.
+        """
+        return self._tokenise([self._apply(self._defused_deep(list(turns)), self._defused_deep(list(tools)))])[0]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of a text to go on from, with no template around it, and the tokens that the tokenizer itself puts before
+        one. Special tokens' names in it are broken up all the same."""
+        ids: list[int] = self.tokenizer(self._defused(text), verbose=False)["input_ids"]
+        # a text that goes on has no end
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Variables, attributes and literal keys that the template mentions, such as `tools` and `tool_calls`."""
+        try:
+            parts = list(Environment().lex(self.template))
+        except TemplateError as error:
+            raise ModelError(f"the chat template is no Jinja template: {error}") from None
+        return frozenset(text.strip("'\"") for _, kind, text in parts if kind in ("name", "string"))
 
     def encode_batch(
         self, prompts: Sequence[Sequence[Message]], *completions: Sequence[str]
@@ -117,16 +141,40 @@ class ChatFormat:
         turns = [{"role": m["role"], "content": self._defused(m["content"])} for m in messages]
         if answer is not None:
             turns.append({"role": "assistant", "content": self._defused(answer)})
+        text = self._apply(turns, None, open_turn=answer is None)
+        # what follows the end-of-turn token is the template's glue to a next turn, which no answer ever reaches
+        return text if answer is None else _without_glue(text, self._marks)
+
+    def _apply(self, turns: list[Any], tools: list[Any] | None, *, open_turn: bool = True) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.template, tokenize=False, add_generation_prompt=answer is None
+                turns,
+                tools=tools or None,
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=open_turn,
             )
-        except TemplateError as error:
+        except (
+            TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            # a template is the model's own program, and may trip over what it wasn't made for
             roles = ", ".join(m["role"] for m in turns)
             raise ModelError(f"the chat template refuses a conversation of {roles}: {error}") from None
         assert isinstance(text, str)
-        # what follows the end-of-turn token is the template's glue to a next turn, which no answer ever reaches
-        return text if answer is None else _without_glue(text, self._marks)
+        return text
+
+    def _defused_deep(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._defused(value)
+        if isinstance(value, Mapping):
+            return {self._defused(key): self._defused_deep(inner) for key, inner in value.items()}
+        return [self._defused_deep(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     def _defused(self, text: str) -> str:
         if self._marks is None:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from raysafe.errors import ConfigError, NotApproved
 from raysafe.control.capabilities import Capabilities
+from raysafe.errors import ConfigError, NotApproved
 from raysafe.oversight.decisions import CHAIN, Outcome, is_decision_chain
 from raysafe.oversight.safety_case import SafetyCase, case_of
 from raysafe.records.audit import AuditLog

@@ -13,8 +13,8 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from raysafe.config import Config
-from raysafe.errors import NotApproved
 from raysafe.control.capabilities import Capabilities
+from raysafe.errors import NotApproved
 from raysafe.oversight.decisions import Decision, DecisionLog, decisions_on
 from raysafe.records.audit import audit_folder
 from raysafe.records.evidence import Evidence, evidence_digests, unmet

@@ -1,52 +1,70 @@
-"""Dynamic batching: whatever waits when the engine comes free, and may be drawn together, is generated together."""
+"""Dynamic batching of short work, such as embedding or classifying: what waits when the model comes free goes together.
+
+Nobody is kept waiting for a batch to fill.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import logging
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from raysafe.models.generate.engine import Engine, Generation, SamplingParams
+from raysafe.serving.backend import ModelFailed, Overloaded
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-@dataclass(slots=True)
-class Waiting:
-    """A prompt in the queue; `seed` None lets it share any batch's seed."""
+@dataclass(slots=True, eq=False)
+class _Part(Generic[Item, Result]):
+    """What one caller asked, and what has come of it."""
 
-    prompt: Sequence[int]
-    sampling: SamplingParams
-    seed: int | None
-    answer: Future[Generation] = field(default_factory=Future)
+    items: Sequence[Item]
+    answer: Future[list[Result]] = field(default_factory=Future)
+    results: list[Result] = field(default_factory=list)
     cancelled: bool = False
 
     @property
-    def group(self) -> tuple[SamplingParams, int | None]:
-        return self.sampling, self.seed
+    def left(self) -> Sequence[Item]:
+        return self.items[len(self.results) :]
 
 
-class Batcher:
-    """One thread that feeds the engine. Nobody is kept waiting for a batch to fill: it takes what is there."""
+class Batcher(Generic[Item, Result]):
+    """One thread that does `work` on the items of many callers, at most `max_batch` at a time, in turns."""
 
-    def __init__(self, engine: Engine, max_batch: int) -> None:
-        self._engine, self._max_batch = engine, max_batch
-        self._queue: list[Waiting] = []
+    def __init__(self, work: Callable[[list[Item]], Sequence[Result]], *, max_batch: int, max_waiting: int) -> None:
+        """work: one result an item; an error that it raises is that of every caller in the batch."""
+        self._work, self._max_batch, self._max_waiting = work, max_batch, max_waiting
+        self._queue: deque[_Part[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        threading.Thread(target=self._run, name="batcher", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
 
-    async def generate(self, prompt: Sequence[int], sampling: SamplingParams, seed: int | None) -> Generation:
-        """The answer to one prompt; cancelling it frees its place, and its batch once all of it is cancelled."""
-        waiting = Waiting(prompt, sampling, seed)
+    async def ask(self, items: Sequence[Item]) -> list[Result]:
+        """One result an item; raises Overloaded where as many callers wait as may. Cancelling leaves the queue."""
+        part: _Part[Item, Result] = _Part(items)
         with self._changed:
-            self._queue.append(waiting)
+            if len(self._queue) >= self._max_waiting:
+                raise Overloaded
+            self._queue.append(part)
             self._changed.notify()
         try:
-            return await asyncio.shield(asyncio.wrap_future(waiting.answer))
+            return await asyncio.shield(asyncio.wrap_future(part.answer))
         finally:
-            waiting.cancelled = True
+            part.cancelled = True
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         with self._changed:
@@ -55,34 +73,51 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._next():
-            seed = batch[0].seed if batch[0].seed is not None else secrets.randbelow(1 << 62)
-            sampling = batch[0].sampling.model_copy(update={"seed": seed})
-            prompts = [waiting.prompt for waiting in batch]
             try:
-                answers = self._engine.generate(prompts, sampling, lambda batch=batch: all(w.cancelled for w in batch))
-                for waiting, answer in zip(batch, answers, strict=True):
-                    waiting.answer.set_result(answer)
+                results = list(self._work([item for _, items in batch for item in items]))
+                expected = sum(len(items) for _, items in batch)
+                if len(results) != expected:
+                    raise RuntimeError(f"{len(results)} results for {expected} items")
             except Exception as error:
-                for waiting in batch:
-                    if not waiting.answer.done():
-                        waiting.answer.set_exception(error)
+                for part, _ in batch:
+                    part.answer.set_exception(error)
+                continue
+            for part, items in batch:
+                part.results += results[: len(items)]
+                del results[: len(items)]
+                self._settle(part)
 
-    def _together(self, waiting: list[Waiting]) -> list[Waiting]:
-        """A batch's worth. A stated seed draws the same answer each time, so a prompt comes once under it."""
-        if waiting[0].seed is not None:
-            waiting = list({tuple(one.prompt): one for one in reversed(waiting)}.values())[::-1]
-        return waiting[: self._max_batch]
+    def _settle(self, part: _Part[Item, Result]) -> None:
+        """Answer a caller, or queue what is left: behind the others, so that a long list holds nobody up."""
+        if not part.left:
+            part.answer.set_result(part.results)
+        elif not part.cancelled:
+            with self._changed:
+                self._queue.append(part)
 
-    def _next(self) -> list[Waiting]:
-        """The longest-waiting prompt and those that may be drawn with it; empty once the batcher is closed."""
+    def _next(self) -> list[tuple[_Part[Item, Result], Sequence[Item]]]:
+        """A batch's worth from the front of the queue; empty once closed."""
         with self._changed:
             while True:
-                self._queue = [waiting for waiting in self._queue if not waiting.cancelled]
                 if self._closed:
                     return []
-                if self._queue:
-                    group = self._queue[0].group
-                    batch = self._together([waiting for waiting in self._queue if waiting.group == group])
-                    self._queue = [w for w in self._queue if not any(w is taken for taken in batch)]
+                batch, room = [], self._max_batch
+                while self._queue and room:
+                    part = self._queue.popleft()
+                    if not part.cancelled:
+                        batch.append((part, part.left[:room]))
+                        room -= len(batch[-1][1])
+                if batch:
                     return batch
                 self._changed.wait()
+
+
+async def asked(batcher: Batcher[Item, Result], items: Sequence[Item]) -> list[Result]:
+    """`Batcher.ask` of a model: its errors are the model's, of which a client is told the name alone."""
+    try:
+        return await batcher.ask(items)
+    except (Overloaded, ModelFailed):
+        raise
+    except Exception as error:
+        logger.exception("a model failed")
+        raise ModelFailed(type(error).__name__) from error

@@ -1,109 +1,110 @@
-"""The edge to Ray Serve: gateway and model as one application behind Serve's proxy. Nothing else here knows of Serve.
-
-Serve's own proxy is used, not its HAProxy mode, which answers faster but opens its metrics and statistics ports on all
-interfaces, whatever host it is given (Ray 2.60).
-"""
+"""The edge to Ray Serve: a service is started, watched, drained and taken down here."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 import httpx
-from pydantic import Field
 
-from raysafe.config import Config
 from raysafe.errors import ConfigError, ResourceError
 from raysafe.runtime.cluster import Needs, connect
-from raysafe.serving.gateway import GatewaySettings, create_app
-from raysafe.serving.ledger import AuditWriter
-from raysafe.serving.replicas import HandleBackend, ModelReplica, ReplicaSettings
+from raysafe.serving.application import QUIET, Application, Placement, gateway_application, model_application
+from raysafe.serving.drain import drain, kill
+from raysafe.serving.ingress import DEREGISTER_S, Ingress, choose, state_folder
+
+if TYPE_CHECKING:
+    from ray.serve import RunTarget
 
 READY_TIMEOUT_S = 30.0
-_REPLICA = "model"
-
-
-class Placement(Config):
-    """Where a service listens and what its model's replicas get."""
-
-    host: str = Field(
-        default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 opens it to the network."
-    )
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    replicas: int = Field(default=1, ge=1, description="Copies of the model.")
-    cpus: float = Field(default=1, gt=0, description="CPUs of each copy.")
-    gpus: float = Field(default=0, ge=0, description="GPUs of each copy.")
-    address: str | None = Field(default=None, description="Ray cluster to join; a local Ray is started by default.")
+_KEPT_UP = ("RUNNING", "DEPLOYING", "UNHEALTHY")
 
 
 class Deployment:
-    """A running application. `stop` takes down what `deploy` started, and nothing else."""
+    """A running service. `drain` lets its requests end; `stop` takes down what `deploy` started, and nothing else."""
 
-    def __init__(self, name: str, url: str, owns_ray: bool, owns_serve: bool) -> None:
-        self.name, self.url = name, url
+    def __init__(
+        self, application: Application, url: str, ingress: Ingress | None, owns_ray: bool, owns_serve: bool
+    ) -> None:
+        self.name, self.url, self.ingress = application.name, url, ingress
+        self._application = application
         self._owns_ray, self._owns_serve = owns_ray, owns_serve
 
     @property
     def running(self) -> bool:
-        """Whether Serve still says so."""
+        """Whether Serve still keeps gateways and model up: what died among them is replaced."""
         from ray import serve
 
-        application = serve.status().applications.get(self.name)
-        return application is not None and application.status == "RUNNING"
+        found = serve.status().applications
+        return all(name in found and found[name].status in _KEPT_UP for name in self._names())
 
-    def stop(self) -> None:
+    def drain(self, told: Callable[[int], None] | None = None) -> None:
+        """Admit nothing more and let what is under way end; told: called with the number of requests, now and then.
+
+        The model goes after the gateways: what they have admitted may not have reached it yet.
+        """
+        for name in self._names():
+            drain(name, self._application.longest_s + DEREGISTER_S + 30.0, told if name == self.name else None)
+
+    def stop(self, now: bool = False) -> None:
+        """Drain, then take down; `now`: without draining."""
         import ray
         from ray import serve
 
+        if not now:
+            self.drain()
+        for name in self._names():
+            if now:
+                kill(name)
+                serve.delete(name, _blocking=False)
         if self._owns_serve:
+            node = ray.get_runtime_context().get_node_id()
             serve.shutdown()
-        else:
-            serve.delete(self.name)
+            shutil.rmtree(state_folder() / node, ignore_errors=True)
         if self._owns_ray:
             ray.shutdown()
 
+    def _names(self) -> list[str]:
+        model = self._application.model_name
+        return [self.name, *([model] if model else [])]
 
-def deploy(
-    name: str,
-    gateway: GatewaySettings,
-    model: ReplicaSettings,
-    placement: Placement,
-    open_audit: Callable[[], AuditWriter],
-) -> Deployment:
-    """Start the application and wait until it answers; raises ResourceError or ConfigError with one sentence.
 
-    open_audit is called in the gateway's own process.
-    """
+def deploy(application: Application, placement: Placement) -> Deployment:
+    """Start the service and wait until it answers; raises ResourceError or ConfigError with one sentence."""
     import ray
     from ray import serve
 
+    name = application.name
     owns_ray = not ray.is_initialized()
-    connect(placement.address, needs=Needs(workers=placement.replicas, cpus=placement.cpus, gpus=placement.gpus))
+    needs = Needs(workers=placement.replicas, cpus=placement.cpus, gpus=placement.gpus)
+    connect(placement.address, needs=needs if application.model_name else None)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     started: Deployment | None = None
     try:
         owns_serve = not _serve_runs()
         port = placement.port or _free_port(placement.host)
+        ingress = None
         if owns_serve:
             _check_port(placement.host, port)
-            options = {"host": placement.host, "port": port, "request_timeout_s": None}
-            serve.start(proxy_location="HeadOnly", http_options=options)
+            ingress = _start_serve(application, placement, port)
         elif name in serve.status().applications:
             raise ConfigError(f"a service called '{name}' is running already: stop it, or give this one another --name")
         shown = "127.0.0.1" if placement.host in ("0.0.0.0", "::") else placement.host
-        started = Deployment(name, f"http://{f'[{shown}]' if ':' in shown else shown}:{port}", owns_ray, owns_serve)
-        serve.run(make_application(name, gateway, model, placement, open_audit), name=name, route_prefix="/")
-        _wait_until_it_answers(started.url, gateway.model)
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+        started = Deployment(application, url, ingress, owns_ray, owns_serve)
+        serve.run_many(targets(application, placement))
+        _wait_until_it_answers(started.url, application.gateway.model)
     except BaseException as error:
         failed = isinstance(error, RuntimeError | ValueError)
-        reason = _why(name, error) if failed else ""
+        reason = _why(application, error) if failed else ""
         with suppress(Exception):  # the first error is the one to tell
             if started is not None:
-                started.stop()
+                started.stop(now=True)
             elif owns_ray:
                 ray.shutdown()
         if failed:
@@ -112,36 +113,43 @@ def deploy(
     return started
 
 
-def make_application(
-    name: str,
-    gateway: GatewaySettings,
-    model: ReplicaSettings,
-    placement: Placement,
-    open_audit: Callable[[], AuditWriter],
-) -> Any:
-    """Gateway -> model. The gateway's app is built in its own process: metrics, buckets and audit log live there."""
+def targets(application: Application, placement: Placement) -> list[RunTarget]:
+    """The service's Serve applications, for serve.run_many."""
+    from ray.serve import RunTarget
+
+    found = [RunTarget(gateway_application(application, placement), name=application.name, route_prefix="/")]
+    if application.model_name is not None:
+        model = model_application(application, placement)
+        found.append(RunTarget(model, name=application.model_name, route_prefix=None))
+    return found
+
+
+def _start_serve(application: Application, placement: Placement, port: int) -> Ingress:
+    """Start Serve with the way in that the placement asks for."""
     from ray import serve
 
-    def build_app() -> Any:
-        handle = serve.get_deployment_handle(_REPLICA, app_name=name)
-        return create_app(gateway, HandleBackend(handle), open_audit())
+    ingress = choose(
+        placement.way_in,
+        application.longest_s,
+        head_is_here=_head_is_here(),
+        fallback_port=_free_port("127.0.0.1"),
+    )
+    serve.start(
+        proxy_location="HeadOnly",
+        # no gateway takes this long: it ends what waits for one that doesn't come
+        http_options={"host": placement.host, "port": port, "request_timeout_s": application.longest_s},
+        logging_config=QUIET,
+        controller_options={"runtime_env": {"env_vars": dict(ingress.environment)}},
+    )
+    return ingress
 
-    replica = serve.deployment(ModelReplica).options(
-        name=_REPLICA,
-        num_replicas=placement.replicas,
-        max_ongoing_requests=64,
-        ray_actor_options={"num_cpus": placement.cpus, "num_gpus": placement.gpus},
-        graceful_shutdown_timeout_s=5,
-    )
-    # one gateway: rate limits and the audit chain are a process's own. It waits more than it works, so it asks no CPU
-    front = serve.deployment(serve.ingress(build_app)()).options(
-        name="gateway",
-        num_replicas=1,
-        max_ongoing_requests=256,
-        ray_actor_options={"num_cpus": 0},
-        graceful_shutdown_timeout_s=5,
-    )
-    return front.bind(replica.bind(model))
+
+def _head_is_here() -> bool:
+    """Whether the node that this process has joined is the cluster's head."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    return any(node["NodeID"] == here and "node:__internal_head__" in node["Resources"] for node in ray.nodes())
 
 
 def _serve_runs() -> bool:
@@ -191,13 +199,15 @@ def _wait_until_it_answers(url: str, model: str) -> None:
     )
 
 
-def _why(name: str, error: BaseException) -> str:
+def _why(application: Application, error: BaseException) -> str:
     """The last line of a failed replica's message, which is its error; Serve's own error says less."""
     from ray import serve
 
     messages = [str(error)]
     with suppress(Exception):  # Serve may not have come up at all
-        application = serve.status().applications.get(name)
-        messages += [deployment.message for deployment in application.deployments.values()] if application else []
+        found = serve.status().applications
+        for name in (application.model_name, application.name):
+            if name in found:
+                messages += [deployment.message for deployment in found[name].deployments.values()]
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else type(error).__name__)

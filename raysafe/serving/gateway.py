@@ -1,151 +1,297 @@
 """The gateway: an OpenAI-compatible FastAPI app with guards before and behind the model. It needs no Ray to run.
 
 How a stop reads to a client: a request that an input guard blocks is a 400 with code `content_policy_violation` (429
-for a rate, 400 for a length, 503 for a guard that failed); an answer that an output guard blocks has finish reason
-`content_filter`, empty or cut short, with the reason in `refusal`.
+for a rate or a budget, 400 for a length, 403 for a capability, 503 for a guard that failed); an answer that an output
+guard blocks has finish reason `content_filter`, empty or cut short, with the reason in `refusal`. A service that is
+full answers 503 with Retry-After, one that is closed 503 with code `service_closed`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
+import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import UTC, datetime
+from typing import TypeVar
 
 from fastapi import FastAPI, Request
-from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
 
-from raysafe.config import Config
-from raysafe.guards.decision import raised_at
-from raysafe.guards.guard import Exchange
-from raysafe.guards.policy import Policy
+from raysafe.control.capabilities import UNLIMITED, Capabilities
+from raysafe.control.capability_guard import CapabilitiesConfig
+from raysafe.control.keys import Key, Scope
+from raysafe.errors import ConfigError
+from raysafe.guards.guard import Endpoint, Exchange, Message, Tool
+from raysafe.guards.reload import FixedPolicy, PolicyFile, PolicySource
+from raysafe.guards.settings import Resources
+from raysafe.serving.answering import AnsweringSession
+from raysafe.serving.asking import Asking
 from raysafe.serving.backend import Backend
-from raysafe.serving.keys import Key, KeyRing
-from raysafe.serving.ledger import AuditWriter, Ledger
+from raysafe.serving.crowd import Crowd
+from raysafe.serving.delivery import DeliverySession
+from raysafe.serving.door import Door, Plane
+from raysafe.serving.health import Health
+from raysafe.serving.holding import HoldDesk, Shelf, describe
+from raysafe.serving.ledger import AuditWriter
 from raysafe.serving.metrics import Metrics
-from raysafe.serving.openai_schema import ApiError, Chunks, model_card, parse_request
-from raysafe.serving.session import Post, Put, Session
+from raysafe.serving.openapi import openapi
+from raysafe.serving.refusals import HOLD
+from raysafe.serving.responses import EventStream, as_api_error, body_response, error_response, whole_response
+from raysafe.serving.session import Post
+from raysafe.serving.settings import GatewaySettings
+from raysafe.serving.spending import Counters
+from raysafe.serving.standing import Standings
+from raysafe.serving.wire.chat import ChatFormat, ChatRequest
+from raysafe.serving.wire.completions import CompletionFormat, CompletionRequest
+from raysafe.serving.wire.errors import ApiError
+from raysafe.serving.wire.holds import HoldDecision
+from raysafe.serving.wire.parsing import parse_body
+from raysafe.serving.wire.text import TextFormat, model_card
+from raysafe.serving.wire.vectors import ActRequest, EmbeddingRequest, PredictRequest
+from raysafe.serving.writing import TextRequest, WritingSession
 
-logger = logging.getLogger(__name__)
+PREFIXES: dict[Endpoint, str] = {
+    "chat": "chatcmpl",
+    "completions": "cmpl",
+    "embeddings": "embd",
+    "predict": "pred",
+    "act": "act",
+}
+THREADS = 64
+CAPABILITIES = "X-RaySafe-Capabilities"
+"""A request's header that asks for less than it could have."""
+Asked = TypeVar("Asked", ChatRequest, CompletionRequest, EmbeddingRequest, PredictRequest, ActRequest)
 
 
-class GatewaySettings(Config):
-    """What a gateway serves and how much it takes."""
+def create_app(
+    settings: GatewaySettings,
+    backend: Backend,
+    audit: AuditWriter,
+    plane: Plane,
+    counters: Counters | None = None,
+    holds: Shelf | None = None,
+) -> FastAPI:
+    """The app, with a pipeline and metrics of its own; it starts and stops what it is given.
 
-    model: str = Field(min_length=1, description="The name that clients ask for.")
-    policy: Policy
-    keys: tuple[Key, ...] = Field(min_length=1, description="The keys that open it.")
-    request_timeout_s: float = Field(default=120.0, gt=0, description="Longest generation.")
-    body_bytes: int = Field(default=1 << 20, gt=0, description="Largest request body.")
-
-
-def create_app(settings: GatewaySettings, backend: Backend, audit: AuditWriter) -> FastAPI:
-    """The app, with a pipeline and metrics of its own; the audit log is closed, and so anchored, when the app ends."""
-    return _Gateway(settings, backend, audit).app()
-
-
-class Disconnected(Exception):
-    """The client has gone; its generation was cancelled."""
+    counters: count budgets; without them, a policy or a safety case that sets budgets is refused with ConfigError.
+    holds: keep what guards hold; without them, a hold is a refusal.
+    """
+    return Gateway(settings, backend, audit, plane, counters, holds).app()
 
 
-class _Gateway:
-    def __init__(self, settings: GatewaySettings, backend: Backend, audit: AuditWriter) -> None:
+class Gateway:
+    """One gateway's routes. A handler authenticates, parses, and leaves the rest to a session."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        backend: Backend,
+        audit: AuditWriter,
+        plane: Plane,
+        counters: Counters | None = None,
+        holds: Shelf | None = None,
+    ) -> None:
         self._settings = settings
-        self._audit = audit
-        self._keys = KeyRing(settings.keys)
+        self._audit, self._plane, self._counters = audit, plane, counters
         self._metrics = Metrics(settings.model)
         self._created = int(time.time())
-        policy = settings.policy
-        self._post = Post(
-            policy.build(),
-            backend,
-            Ledger(audit, policy),
-            self._metrics,
-            settings.request_timeout_s,
-            policy.stream_window,
-        )
+        self._door = Door(plane)
+        self._health = Health()
+        self._asking = Asking(backend, settings.answer_tokens, settings.request_timeout_s)
+        resources = _resources(settings, self._asking)
+        source = _source(settings, resources)
+        self._standings = Standings(source, audit, counters, settings.answer_tokens, resources)
+        crowd = Crowd(settings.max_requests)
+        desk = self._desk = HoldDesk(holds, settings.model, settings.hold_hours)
+        self._post = Post(backend, self._metrics, self._door, crowd, self._health, desk, settings.request_timeout_s)
 
     def app(self) -> FastAPI:
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            # guards that wait do so in these threads: the default of some per core would be a queue
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "gateway"))
+            await asyncio.to_thread(self._plane.start)
+            self._standings.start()
             yield
+            await asyncio.to_thread(self._standings.stop)
+            await asyncio.to_thread(self._plane.stop)
+            if self._counters is not None:
+                await asyncio.to_thread(self._counters.close)
             await asyncio.to_thread(self._audit.close)
 
         app = FastAPI(title="RaySafe", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-        app.add_api_route("/v1/chat/completions", self.chat, methods=["POST"], response_model=None)
-        app.add_api_route("/v1/models", self.models, methods=["GET"], response_model=None)
-        app.add_api_route("/v1/models/{name:path}", self.model, methods=["GET"], response_model=None)
-        app.add_api_route("/healthz", self.health, methods=["GET"], response_model=None)
-        app.add_api_route("/metrics", self.metrics, methods=["GET"], response_model=None)
+        for path, handler in (
+            ("chat/completions", self.chat),
+            ("completions", self.completions),
+            ("embeddings", self.embeddings),
+            ("predict", self.predict),
+            ("act", self.act),
+            ("holds/{hold_id}", self.decide),
+        ):
+            app.add_api_route(f"/v1/{path}", handler, methods=["POST"], response_model=None)
+        for path, handler in (
+            ("/v1/models", self.models),
+            ("/v1/models/{name:path}", self.model),
+            ("/v1/holds", self.holds),
+            ("/v1/holds/{hold_id}", self.hold),
+            ("/healthz", self.health),
+            ("/metrics", self.metrics),
+            ("/openapi.json", self.schema),
+        ):
+            app.add_api_route(path, handler, methods=["GET"], response_model=None)
         app.add_exception_handler(ApiError, _answer_api_error)
         app.add_exception_handler(HTTPException, _answer_http_error)
         return app
 
     async def chat(self, request: Request) -> Response:
-        key_id = self._authenticate(request)
-        asked = parse_request(await self._body(request))
-        self._check_model(asked.model)
-        messages = tuple(message.message() for message in asked.messages)
-        request_id = f"chatcmpl-{secrets.token_hex(12)}"
-        exchange = Exchange(request_id, key_id, self._settings.model, messages, asked.token_limit)
-        session = Session(self._post, exchange, asked)
-        headers = {"X-Request-Id": request_id}
-        if asked.stream:
-            return EventStream(session.stream, headers)
-        try:
-            return JSONResponse(await until_disconnect(request.receive, session.whole()), headers=headers)
-        except Disconnected:
-            return Response(status_code=499)
-        except Exception as raised:
-            return _error_response(_as_api_error(raised), headers)
+        key, asked = await self._asked(request, ChatRequest)
+        exchange = await self._exchange(request, key, "chat", asked.spoken(), asked.token_limit, asked.offered())
+        return await self._write(request, exchange, asked, ChatFormat(exchange.request_id, exchange.model))
+
+    async def completions(self, request: Request) -> Response:
+        key, asked = await self._asked(request, CompletionRequest)
+        exchange = await self._exchange(request, key, "completions", asked.spoken(), asked.token_limit)
+        return await self._write(request, exchange, asked, CompletionFormat(exchange.request_id, exchange.model))
+
+    async def embeddings(self, request: Request) -> Response:
+        key, asked = await self._asked(request, EmbeddingRequest)
+        session = self._answering(await self._exchange(request, key, "embeddings", _inputs(asked.input)))
+        return await whole_response(request.receive, self._door, session.embed(), session.headers)
+
+    async def predict(self, request: Request) -> Response:
+        key, asked = await self._asked(request, PredictRequest)
+        session = self._answering(await self._exchange(request, key, "predict", _inputs(asked.texts())))
+        return await whole_response(request.receive, self._door, session.predict(asked), session.headers)
+
+    async def act(self, request: Request) -> Response:
+        key, asked = await self._asked(request, ActRequest)
+        session = self._answering(await self._exchange(request, key, "act", _inputs((asked.text(),))))
+        return await whole_response(request.receive, self._door, session.act(), session.headers)
 
     async def models(self, request: Request) -> Response:
-        self._authenticate(request)
+        self._authenticate(request, "user", "reviewer", "operator")
         return JSONResponse({"object": "list", "data": [model_card(self._settings.model, self._created)]})
 
     async def model(self, request: Request, name: str) -> Response:
-        self._authenticate(request)
+        self._authenticate(request, "user", "reviewer", "operator")
         self._check_model(name)
         return JSONResponse(model_card(name, self._created))
 
+    async def holds(self, request: Request) -> Response:
+        key = self._authenticate(request, "reviewer", "operator")
+        return body_response({"object": "list", "data": await self._desk.pending(key)})
+
+    async def hold(self, request: Request, hold_id: str) -> Response:
+        """A hold's state; to who asked, once it is released, the answer itself."""
+        key = self._authenticate(request, "user", "reviewer", "operator")
+        self._door.check()
+        hold = await self._desk.show(key, hold_id)
+        own = (hold.tenant, hold.key_id) == (key.tenant, key.id)
+        if own and hold.stage != "input" and (released := await self._desk.released(hold)) is not None:
+            session = DeliverySession(self._post, self._standings.of(hold.tenant), released)
+            return await whole_response(request.receive, self._door, session.whole(), session.headers)
+        return body_response(describe(hold, reviewer=not own, state=hold.state(datetime.now(UTC))))
+
+    async def decide(self, request: Request, hold_id: str) -> Response:
+        key = self._authenticate(request, "reviewer", "operator")
+        said = parse_body(HoldDecision, await self._body(request))
+        return body_response(await self._desk.decide(key, hold_id, said.outcome, said.note))
+
     async def health(self) -> Response:
-        """503 while the audit log can't be written, for then nothing is answered."""
-        healthy = self._post.ledger.healthy
-        status = "ok" if healthy else "the audit log can't be written"
-        body = {"status": status, "model": self._settings.model, "policy": self._settings.policy.name}
-        return JSONResponse(body, 200 if healthy else 503)
+        """503 while nothing is answered: the audit log can't be written, or the service is closed."""
+        status = "ok" if self._health.audit else "the audit log can't be written"
+        if self._door.shut is not None:
+            status = f"closed: {self._door.shut}"
+        body = {"status": status, "model": self._settings.model, "policy": self._standings.label}
+        if self._standings.refused:
+            # its reason may quote the file, and so is only in the audit log
+            body["policy_file"] = "refused; the policy before it stays: the audit log says why"
+        return JSONResponse(body, 200 if status == "ok" else 503)
 
     async def metrics(self) -> Response:
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def _authenticate(self, request: Request) -> str:
-        """The id of the key in the Authorization header; raises ApiError 401."""
+    async def schema(self) -> Response:
+        return JSONResponse(openapi(self._settings))
+
+    async def _asked(self, request: Request, model: type[Asked]) -> tuple[Key, Asked]:
+        """Who asks, and what; raises ApiError where nobody may ask now, or this one not, or not for this."""
+        self._door.check()
+        self._asking.here()
+        key = self._authenticate(request, "user")
+        self._post.crowd.check()
+        asked = parse_body(model, await self._body(request))
+        self._check_model(asked.model)
+        return key, asked
+
+    async def _exchange(
+        self,
+        request: Request,
+        key: Key,
+        endpoint: Endpoint,
+        messages: tuple[Message, ...],
+        token_limit: int | None = None,
+        tools: tuple[Tool, ...] = (),
+    ) -> Exchange:
+        request_id = f"{PREFIXES[endpoint]}-{secrets.token_hex(12)}"
+        exchange = Exchange(
+            request_id,
+            key.id,
+            self._settings.model,
+            messages,
+            token_limit,
+            tenant=key.tenant,
+            endpoint=endpoint,
+            tools=tools,
+            asked=_asked_capabilities(request.headers.get(CAPABILITIES)),
+            trace=_trace(request.headers.get("x-request-id")),
+        )
+        await self._desk.admit(exchange, request.headers.get(HOLD))
+        return exchange
+
+    async def _write(self, request: Request, exchange: Exchange, asked: TextRequest, form: TextFormat) -> Response:
+        session = WritingSession(self._post, self._standings.of(exchange.tenant), exchange, asked, form)
+        if asked.stream:
+            return EventStream(self._door, session.stream, session.headers)
+        return await whole_response(request.receive, self._door, session.whole(), session.headers)
+
+    def _answering(self, exchange: Exchange) -> AnsweringSession:
+        return AnsweringSession(self._post, self._standings.of(exchange.tenant), exchange)
+
+    def _authenticate(self, request: Request, *scopes: Scope) -> Key:
+        """The key in the Authorization header; raises ApiError 401, or 403 where it has none of the scopes."""
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        key_id = self._keys.identify(secret.strip()) if scheme.lower() == "bearer" and secret else None
-        if key_id is None:
+        key = self._plane.keys.identify(secret.strip()) if scheme.lower() == "bearer" and secret else None
+        if key is None:
             self._metrics.unauthorised()
             found = "the API key is not one of this service's" if secret else "no API key was given"
             message = f"{found}; send one as 'Authorization: Bearer KEY'"
             raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-        return key_id
+        if not set(scopes) & set(key.scopes):
+            message = f"this takes a key of the scope {' or '.join(scopes)}; this one has {', '.join(key.scopes)}"
+            raise ApiError(403, message, kind="permission_error", code="insufficient_scope")
+        return key
 
     async def _body(self, request: Request) -> bytes:
-        """The request's body, read no further than the limit; raises ApiError 413."""
-        parts, size = [], 0
-        async for part in request.stream():
-            parts.append(part)
-            size += len(part)
-            if size > self._settings.body_bytes:
-                raise ApiError(
-                    413, f"the body is over the limit of {self._settings.body_bytes:,} bytes", code="too_large"
-                )
+        """The request's body, read no further than the limit; raises ApiError 413, or 408 where it doesn't come."""
+        parts, size, limit_s = [], 0, self._settings.body_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                async for part in request.stream():
+                    parts.append(part)
+                    size += len(part)
+                    if size > self._settings.body_bytes:
+                        message = f"the body is over the limit of {self._settings.body_bytes:,} bytes"
+                        raise ApiError(413, message, code="too_large")
+        except TimeoutError:
+            message = f"the body didn't come within {limit_s:g} s"
+            raise ApiError(408, message, code="body_timeout", headers={"Connection": "close"}) from None
         return b"".join(parts)
 
     def _check_model(self, name: str) -> None:
@@ -154,75 +300,49 @@ class _Gateway:
             raise ApiError(404, message, code="model_not_found", param="model")
 
 
-class EventStream(Response):
-    """Server-sent events. The response starts with the first event, so that what fails before it is a plain error."""
-
-    def __init__(self, produce: Callable[[Put], Awaitable[None]], headers: dict[str, str]) -> None:
-        super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-cache", **headers})
-        self._produce = produce
-        self._request_headers = headers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def put(event: bytes) -> None:
-            nonlocal started
-            if not started:
-                started = True
-                headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-
-        try:
-            await until_disconnect(receive, self._produce(put))
-        except Disconnected:
-            return
-        except Exception as raised:
-            error = _as_api_error(raised)
-            if not started:
-                await _error_response(error, self._request_headers)(scope, receive, send)
-                return
-            await put(Chunks.event(error.body))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+def _resources(settings: GatewaySettings, upstream: Asking) -> Resources:
+    """What guards are given: the model itself, and what its safety case grants, which holds under any policy."""
+    always = () if settings.granted is None else (CapabilitiesConfig(),)
+    return Resources(upstream=upstream, granted=settings.granted, always=always)
 
 
-async def until_disconnect(receive: Receive, work: Any) -> Any:
-    """The result of `work`, which is cancelled when the client goes first; raises Disconnected."""
+def _source(settings: GatewaySettings, resources: Resources) -> PolicySource:
+    """The policy, followed in its file where there is one."""
+    if settings.policy_file is None:
+        return FixedPolicy(settings.policy, resources)
+    return PolicyFile(settings.policy_file, resources)
 
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
 
-    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+def _trace(given: str | None) -> str | None:
+    """The id that the way in, or the client, has given a request: for the audit log, and so plain."""
+    return given if given is not None and re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", given) else None
+
+
+def _asked_capabilities(header: str | None) -> Capabilities | None:
+    """What a client asks to be held to; raises ApiError 400 where its header can't be read."""
+    if header is None:
+        return None
     try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Disconnected
-        return await task
-    finally:
-        watcher.cancel()
-        task.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)
+        values = json.loads(header)
+        # what isn't named is not narrowed
+        return Capabilities.parse({**UNLIMITED.model_dump(), **values}, CAPABILITIES)
+    except (ValueError, TypeError, RecursionError):
+        message = f'{CAPABILITIES} must hold a JSON object of capabilities, such as {{"autonomy": 1}}'
+    except ConfigError as error:
+        message = str(error)
+    raise ApiError(400, message, code="invalid_capabilities", param=CAPABILITIES)
 
 
-def _as_api_error(raised: Exception) -> ApiError:
-    """What the client is told. An unforeseen error is logged without its message, which may quote a prompt."""
-    if isinstance(raised, ApiError):
-        return raised
-    logger.error("a request failed: %s at %s", type(raised).__name__, raised_at(raised))
-    return ApiError(500, "the service failed on this request", kind="server_error", code="internal_error")
-
-
-def _error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
-    content = json.dumps(error.body, ensure_ascii=False)
-    return Response(content, error.status, {**error.headers, **(headers or {})}, "application/json")
+def _inputs(texts: tuple[str, ...]) -> tuple[Message, ...]:
+    return tuple(Message("user", text) for text in texts)
 
 
 async def _answer_api_error(request: Request, error: Exception) -> Response:
-    return _error_response(_as_api_error(error))
+    return error_response(as_api_error(error))
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = f"{request.method} {request.url.path}"
-    return _error_response(ApiError(error.status_code, f"{path}: {error.detail}", code="not_found"))
+    headers = dict(error.headers or {})
+    return error_response(ApiError(error.status_code, f"{path}: {error.detail}", code="not_found", headers=headers))

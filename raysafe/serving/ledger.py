@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from raysafe.guards.decision import Decision
 from raysafe.guards.guard import Exchange
-from raysafe.guards.policy import Policy
 
 ACTOR = "gateway"
 
@@ -25,19 +24,21 @@ class AuditWriter(Protocol):
 class Ledger:
     """Writes an exchange's decisions. Rows hold digests and lengths, and the texts only where the policy says so."""
 
-    def __init__(self, writer: AuditWriter, policy: Policy) -> None:
-        self._writer, self._policy = writer, policy
-        self.healthy = True
+    def __init__(self, writer: AuditWriter, policy: str, record_text: bool) -> None:
+        """policy: its label, which each row bears."""
+        self._writer, self._policy, self._record_text = writer, policy, record_text
 
     def decided(self, exchange: Exchange, decision: Decision, **more: Any) -> Future[Any]:
         """The decision of one stage, on all of its text."""
-        texts = (exchange.output,) if decision.stage == "output" else [m.content for m in exchange.messages]
+        texts = exchange.received(decision.stage)
         details: dict[str, Any] = {
             "stage": decision.stage,
             "action": decision.action,
             "verdicts": [verdict.record() for verdict in decision.verdicts],
-            "not_run": list(decision.not_run),
+            "not_run": dict(decision.not_run),
         }
+        if decision.stage == "tool_call":
+            details["tools"] = [call.name for call in exchange.tool_calls]
         return self._write("verdict", exchange, details | more, texts)
 
     def released(self, exchange: Exchange, text: str, start: int, guards: Sequence[str]) -> Future[Any]:
@@ -45,15 +46,23 @@ class Ledger:
         details = {"stage": "output", "action": "allow", "start": start, "cleared_by": list(guards)}
         return self._write("release", exchange, details, (text,))
 
+    def answered(self, exchange: Exchange, **more: Any) -> Future[Any]:
+        """An answer without text, which no output guard can read, is about to leave."""
+        return self._write("release", exchange, {"stage": "output", "action": "allow", "cleared_by": [], **more}, ())
+
     def _write(self, kind: str, exchange: Exchange, details: dict[str, Any], texts: Sequence[str]) -> Future[Any]:
         joined = "\n".join(texts)
         details |= {
             "key": exchange.key_id,
+            "tenant": exchange.tenant,
+            "endpoint": exchange.endpoint,
             "model": exchange.model,
-            "policy": self._policy.name,
+            "policy": self._policy,
             "characters": sum(map(len, texts)),
             "sha256": hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest(),
         }
-        if self._policy.record_text:
+        if exchange.trace is not None:
+            details["trace"] = exchange.trace
+        if self._record_text:
             details["texts"] = list(texts)
         return self._writer.submit(kind, ACTOR, exchange.request_id, details)

@@ -23,8 +23,8 @@ class Metrics:
         )
         self._verdicts = Counter(
             "raysafe_verdicts",
-            "Guards' verdicts",
-            ["model", "guard", "stage", "action", "failed"],
+            "Guards' verdicts; in shadow mode, what they would have been",
+            ["model", "guard", "stage", "action", "failed", "shadow"],
             registry=self.registry,
         )
         self._guard_s = Histogram(
@@ -45,7 +45,8 @@ class Metrics:
     def decided(self, decision: Decision) -> None:
         for verdict in decision.verdicts:
             failed = "yes" if verdict.error else "no"
-            self._verdicts.labels(self._model, verdict.guard, verdict.stage, verdict.action, failed).inc()
+            action, shadow = (verdict.shadow, "yes") if verdict.shadow else (verdict.action, "no")
+            self._verdicts.labels(self._model, verdict.guard, verdict.stage, action, failed, shadow).inc()
             self._guard_s.labels(self._model, verdict.guard, verdict.stage).observe(verdict.elapsed_s)
 
     def ended(self, stream: bool, outcome: Outcome, seconds: float) -> None:

@@ -1,4 +1,8 @@
-"""From a registered model to a running service: only an approved model whose files are still the approved ones."""
+"""From a registered model to a running service: only an approved model whose files are still the approved ones.
+
+A server that runs elsewhere has no files to approve: it is served as an upstream, under a name that no registered model
+bears, and only where who starts it says so, which the audit log keeps.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +13,44 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import tyro
 from pydantic import Field
 
+from raysafe.control.capabilities import Capabilities
+from raysafe.control.key_store import KeyStore
+from raysafe.control.kill_orders import why_killed
+from raysafe.control.people import person
+from raysafe.errors import ConfigError, NotApproved
 from raysafe.guards.policy import Policy, load_policy
 from raysafe.oversight.safety_case import approved_case
 from raysafe.records.audit import AuditLog, audit_folder
 from raysafe.records.registry import Registry
 from raysafe.records.store import Store, default_url, open_store
 from raysafe.records.versions import ModelVersion
-from raysafe.serving.deploy import Deployment, Placement, deploy
-from raysafe.serving.gateway import GatewaySettings
-from raysafe.serving.keys import Key, KeyFile
+from raysafe.serving.application import Application, Placement
+from raysafe.serving.deploy import Deployment, deploy
 from raysafe.serving.ledger import AuditWriter
 from raysafe.serving.replicas import ReplicaSettings
+from raysafe.serving.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from raysafe.control.watch import ControlPlane
+    from raysafe.serving.holding import Shelf
+    from raysafe.serving.spending import Counters
+    from raysafe.serving.upstream import UpstreamSettings
 
 
 class ServiceConfig(Placement):
-    """`raysafe serve`: a guarded, OpenAI-compatible HTTP service of one approved model."""
+    """`raysafe serve`: a guarded, OpenAI-compatible HTTP service of one approved model, or before another server."""
 
-    model: str = Field(description="Registered model: name, name:version, digest, or the path that was registered.")
+    model: tyro.conf.Positional[str | None] = Field(
+        default=None, description="Registered model: name, name:version, digest, or the path that was registered."
+    )
     policy: str | None = Field(default=None, description="YAML policy of guards; the packaged one by default.")
     name: str | None = Field(default=None, description="Name that clients ask for; the registered name by default.")
-    store: str | None = Field(default=None, description="URL of the store with registry and audit log.")
-    keys: str | None = Field(default=None, description="File of API keys; api-keys.json beside the store by default.")
+    store: str | None = Field(default=None, description="URL of the store with registry, keys and audit log.")
     new_key: str | None = Field(
         default=None, description="Make one more API key of this name; one is made at the first start."
     )
@@ -43,109 +61,205 @@ class ServiceConfig(Placement):
         default=1024, ge=1, description="Longest answer where a request asks for none in particular."
     )
     request_timeout_s: float = Field(default=120.0, gt=0, description="Longest generation.")
+    upstream: str | None = Field(
+        default=None,
+        description="Guard this OpenAI-compatible server, by its base URL (http://host:port/v1), in place of a model.",
+    )
+    upstream_model: str | None = Field(default=None, description="The model to ask the upstream server for.")
+    upstream_key_env: str | None = Field(
+        default=None, description="Environment variable of the gateways that holds the upstream server's API key."
+    )
+    unreviewed_upstream: bool = Field(
+        default=False, description="Say that nobody has reviewed the model behind the upstream; kept in the audit log."
+    )
 
 
 class Service:
     """A running service. `key` is the secret of the API key that this start made, None where it made none."""
 
-    def __init__(
-        self, deployment: Deployment, model: str, version: ModelVersion, policy: Policy, key: str | None
-    ) -> None:
+    def __init__(self, deployment: Deployment, plan: Plan, key: str | None) -> None:
         self._deployment = deployment
-        self.model, self.version, self.policy, self.key = model, version, policy, key
+        self.label, self.policy, self.key = plan.label, plan.policy, key
+        self.model = plan.application.gateway.model
 
     @property
     def url(self) -> str:
         """Without a path: clients take `url` + /v1 as their base."""
         return self._deployment.url
 
+    @property
+    def note(self) -> str | None:
+        """What an operator should know about the way in."""
+        return self._deployment.ingress.note if self._deployment.ingress else None
+
     def wait(self) -> None:
-        """Until the application ends of itself, or Ctrl-C."""
+        """Until the service ends of itself, or Ctrl-C."""
         while self._deployment.running:
             time.sleep(1.0)
 
-    def stop(self) -> None:
-        self._deployment.stop()
+    def drain(self, told: Callable[[int], None] | None = None) -> None:
+        """See Deployment.drain."""
+        self._deployment.drain(told)
+
+    def stop(self, now: bool = False) -> None:
+        self._deployment.stop(now)
 
     def __enter__(self) -> Service:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        # a second Ctrl-C, or an error: nobody waits any more
+        self.stop(now=kind is not None)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a service is made of, once its model's approval was checked."""
+    """A service whose model's approval was checked, before Ray is touched."""
 
-    application: str
-    """Name of the Serve application."""
-    version: ModelVersion
-    gateway: GatewaySettings
-    replica: ReplicaSettings
-    open_audit: Callable[[], AuditWriter]
+    application: Application
+    label: str
+    """What is served, for people."""
+    policy: Policy
+    version: ModelVersion | None
+    """None before an upstream server."""
 
 
-def plan_service(config: ServiceConfig, keys: tuple[Key, ...]) -> Plan:
-    """Check the model's approval and files; raises NotApproved with the reason, before Ray is touched."""
+def plan_service(config: ServiceConfig) -> Plan:
+    """Check what may be served; raises NotApproved with the reason, ConfigError, or ModelError for changed files.
+
+    Not approved is also what the audit log, which has the last word, says otherwise of than the store.
+    """
     policy = load_policy(config.policy)
     url = absolute(config.store or default_url())
     with open_store(url) as store:
-        version = approved_version(store, config.model)
-    name = config.name or version.name
+        if config.upstream is None:
+            case = approved_case(store, _registered(config))
+            version, granted = case.version, case.capabilities
+            Registry(store).check_files(version)
+            name, label, model = config.name or version.name, version.label, _replica(config, version)
+            names = (version.name, version.label, version.digest)
+        else:
+            # what nobody has reviewed is granted nothing: it writes, and calls no tools
+            version, granted, names = None, Capabilities(), ()
+            name, model = _upstream_name(store, config), _upstream(config)
+            label = f"{config.upstream_model} at {config.upstream}"
+        killed = why_killed(store, {name, *names})
+    if killed is not None:
+        raise NotApproved(f"'{name}' may not be served: {killed}; `raysafe restore` opens it again")
+    application = re.sub(r"[^\w-]+", "-", name)
+    gateway = GatewaySettings(
+        model=name,
+        policy=policy,
+        policy_file=config.policy and str(Path(config.policy).absolute()),
+        granted=granted,
+        answer_tokens=config.max_tokens,
+        request_timeout_s=config.request_timeout_s,
+    )
+    built = Application(
+        application,
+        gateway,
+        model,
+        partial(_open_audit, url, application),
+        partial(_open_plane, url, name, names),
+        partial(_open_counters, url),
+        partial(_open_holds, url),
+    )
+    return Plan(built, label, policy, version)
+
+
+def _registered(config: ServiceConfig) -> str:
+    """The model that is named; raises ConfigError where none is, or where settings of an upstream have no effect."""
+    if config.model is None:
+        raise ConfigError("what should be served? Name a registered model, or give --upstream with a server's base URL")
+    for field in ("upstream_model", "upstream_key_env", "unreviewed_upstream"):
+        if getattr(config, field):
+            raise ConfigError(f"{field} has no effect without upstream: leave it out, or give the server's base URL")
+    return config.model
+
+
+def _replica(config: ServiceConfig, version: ModelVersion) -> ReplicaSettings:
     template = config.chat_template
-    replica = ReplicaSettings(
+    return ReplicaSettings(
         folder=version.path,
         digest=version.digest,
         chat_template=template if template in ("auto", "plain") else str(Path(template).absolute()),
         max_tokens=config.max_tokens,
     )
-    gateway = GatewaySettings(model=name, policy=policy, keys=keys, request_timeout_s=config.request_timeout_s)
-    application = re.sub(r"[^\w-]+", "-", name)
-    return Plan(application, version, gateway, replica, partial(_open_audit, url, application))
+
+
+def _upstream(config: ServiceConfig) -> UpstreamSettings:
+    """The server to stand before; raises ConfigError where something is missing, or wasn't said."""
+    from raysafe.serving.upstream import UpstreamSettings
+
+    if config.model is not None:
+        raise ConfigError(f"either a registered model or an upstream is served: leave out '{config.model}' or upstream")
+    if config.upstream_model is None:
+        raise ConfigError("upstream needs upstream_model: the name by which that server knows its model")
+    if not config.unreviewed_upstream:
+        raise ConfigError(
+            f"no safety case speaks for what answers at {config.upstream}: it may be another model tomorrow. Give "
+            "unreviewed_upstream to serve it all the same; the audit log keeps that"
+        )
+    return UpstreamSettings(
+        base_url=config.upstream or "", model=config.upstream_model, api_key_env=config.upstream_key_env
+    )
+
+
+def _upstream_name(store: Store, config: ServiceConfig) -> str:
+    """The name that clients ask for; raises ConfigError where there is none, or it is a registered model's."""
+    if config.name is None:
+        raise ConfigError("upstream needs name: what clients ask for, and `raysafe kill` takes")
+    version = Registry(store).find(config.name)
+    if version is not None:
+        raise ConfigError(
+            f"'{config.name}' is the registered model {version.label}, and an upstream is not that: give another name"
+        )
+    return config.name
 
 
 def _open_audit(url: str, application: str) -> AuditWriter:
     return AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
 
 
-def key_file(config: ServiceConfig) -> KeyFile:
-    """Where the service's API keys are."""
-    return KeyFile(config.keys or default_keys(absolute(config.store or default_url())))
+def _open_plane(url: str, service: str, names: tuple[str, ...]) -> ControlPlane:
+    from raysafe.control.watch import ControlPlane
+
+    return ControlPlane(url, service, names=names)
+
+
+def _open_counters(url: str) -> Counters:
+    from raysafe.control.budgets import Budgets
+
+    return Budgets(url)
 
 
 def start_service(config: ServiceConfig) -> Service:
-    """Check the model's approval, then serve it; raises NotApproved with the reason before Ray is touched."""
-    keys = key_file(config)
-    made = make_key(keys, config.new_key)
-    plan = plan_service(config, (*keys.read(), *([made[0]] if made else [])))
-    deployment = deploy(plan.application, plan.gateway, plan.replica, config, plan.open_audit)
-    if made:
-        # kept only now: a key whose secret was never shown opens nothing and would look like the first start's
-        try:
-            keys.keep(made[0])
-        except BaseException:
-            with suppress(Exception):  # the first error is the one to tell
-                deployment.stop()
-            raise
-    return Service(deployment, plan.gateway.model, plan.version, plan.gateway.policy, made[1] if made else None)
+    """Check what may be served, then serve it; raises NotApproved with the reason before Ray is touched."""
+    plan = plan_service(config)
+    url = absolute(config.store or default_url())
+    acknowledge(config, plan)
+    with open_store(url) as store:
+        keys = KeyStore(store)
+        made = keys.make(config.new_key) if config.new_key is not None else keys.make_first()
+    try:
+        deployment = deploy(plan.application, config)
+    except BaseException:
+        if made:
+            # a key whose secret was never shown opens nothing and would look like the first start's
+            with suppress(Exception), open_store(url) as store:  # the first error is the one to tell
+                KeyStore(store).forget(made[0].id)
+        raise
+    return Service(deployment, plan, made[1] if made else None)
 
 
-def approved_version(store: Store, model: str) -> ModelVersion:
-    """The version that `model` names; raises NotApproved, also where the audit log says otherwise than the store.
-
-    Raises ModelError where its files have changed since.
-    """
-    version = approved_case(store, model).version
-    Registry(store).check_files(version)
-    return version
-
-
-def make_key(keys: KeyFile, new_key: str | None) -> tuple[Key, str] | None:
-    """A key made now and its secret: the one asked for, or the first of all."""
-    if new_key is not None:
-        return keys.make(new_key)
-    return None if keys.read() else keys.make("default")
+def acknowledge(config: ServiceConfig, plan: Plan) -> None:
+    """Keep in the audit log who serves an upstream that nobody has reviewed; nothing to keep for an approved model."""
+    if config.upstream is None:
+        return
+    url = absolute(config.store or default_url())
+    details = {"upstream": config.upstream, "upstream_model": config.upstream_model, "policy": plan.policy.name}
+    with AuditLog(audit_folder(url), writer="service", unique=True) as audit:
+        audit.append("unreviewed upstream served", person(), plan.application.gateway.model, details)
 
 
 def absolute(store_url: str) -> str:
@@ -154,7 +268,7 @@ def absolute(store_url: str) -> str:
     return store_url if path == store_url else f"sqlite:///{Path(path).absolute()}"
 
 
-def default_keys(store_url: str) -> Path:
-    """api-keys.json beside a SQLite store, in ./runs otherwise."""
-    path = store_url.removeprefix("sqlite:///")
-    return Path(path).parent / "api-keys.json" if path != store_url else Path("runs/api-keys.json")
+def _open_holds(url: str) -> Shelf:
+    from raysafe.control.holds import Holds
+
+    return Holds(Store(url, wait_s=5.0))

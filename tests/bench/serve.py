@@ -1,10 +1,12 @@
-"""What guards and audit log cost at the gateway: empty pipeline against default policy and durable audit, in one run.
+"""What guards and audit log cost at the gateway: empty pipeline against ten guards and durable audit, in one run.
 
     python -m tests.bench.serve [--requests 1000] [--json out.json]
+    python -m tests.bench.serve --model FOLDER [--requests 20]
 
 One server process holds both gateways over a model that answers at once, so that nothing else is measured. Requests of
 1,000 characters in and 1,000 out go to the two in turns, over one connection each. CPU is the server process's own,
-by its kernel clock. The default policy's rate limits are raised, or they would end the run; its guards all run.
+by its kernel clock. The guards are the default policy's, its rate limits raised or they would end the run, and six
+more. With --model both gateways stand before that language model, and the time to the first words is compared.
 """
 
 from __future__ import annotations
@@ -43,26 +45,49 @@ class NoAudit:
         return None
 
 
-def serve(pipe: Connection, folder: str) -> None:
-    """Both gateways on ports of their own; sends (baseline port, guarded port, secret)."""
-    import uvicorn
-
-    from raysafe.guards.policy import Policy, default_policy
-    from raysafe.records.audit import AuditLog
-    from raysafe.serving.backend import NullBackend
-    from raysafe.serving.gateway import GatewaySettings, create_app
-    from raysafe.serving.keys import new_key
+def ten_guards() -> dict[str, Any]:
+    """The default policy with six guards more, none of which stops a text of the benchmark."""
+    from raysafe.guards.policy import default_policy
 
     values = default_policy().model_dump(mode="json")
     for guard in values["guards"]:
         if guard["kind"] == "rate":
             guard |= {"requests_per_minute": 1e9, "characters_per_minute": 1e12}
+    kinds = ("pii", "secrets", "canary", "injection", "gibberish")
+    linear = {"kind": "linear", "name": "jailbreaks", "model": "jailbreak", "threshold": 0.9}
+    values["guards"] += [*({"kind": kind} for kind in kinds), linear]
+    return values
+
+
+def backend(folder: str | None) -> Any:
+    """A language model, or one that answers at once."""
+    from raysafe.serving.backend import NullBackend
+
+    if folder is None:
+        return NullBackend(TEXT)
+    from raysafe.serving.local import load_backend
+    from raysafe.serving.replicas import ReplicaSettings
+
+    return load_backend(ReplicaSettings(folder=folder))
+
+
+def serve(pipe: Connection, folder: str, folder_of_model: str | None) -> None:
+    """Both gateways on ports of their own; sends (baseline port, guarded port, secret)."""
+    import uvicorn
+
+    from raysafe.control.keys import new_key
+    from raysafe.guards.policy import Policy
+    from raysafe.records.audit import AuditLog
+    from raysafe.serving.door import AlwaysOpen
+    from raysafe.serving.gateway import create_app
+    from raysafe.serving.settings import GatewaySettings
+
     key, secret = new_key("bench")
-    model, empty, guarded = NullBackend(TEXT), Policy(name="empty", guards=()), Policy.parse(values)
+    model, empty, guarded = backend(folder_of_model), Policy(name="empty", guards=()), Policy.parse(ten_guards())
     audit = AuditLog(f"{folder}/audit", writer="bench")
     apps = [
-        create_app(GatewaySettings(model="null", policy=empty, keys=(key,)), model, NoAudit()),
-        create_app(GatewaySettings(model="null", policy=guarded, keys=(key,)), model, audit),
+        create_app(GatewaySettings(model="null", policy=empty), model, NoAudit(), AlwaysOpen([key])),
+        create_app(GatewaySettings(model="null", policy=guarded), model, audit, AlwaysOpen([key])),
     ]
 
     async def both() -> None:
@@ -80,14 +105,26 @@ def serve(pipe: Connection, folder: str) -> None:
 class Side:
     """One gateway as its client sees it."""
 
-    def __init__(self, port: int, secret: str, server: int, stream: bool) -> None:
+    def __init__(self, port: int, secret: str, server: int, stream: bool, **options: Any) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port)
         self._headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
         message = {"role": "user", "content": TEXT}
-        self._body = json.dumps({"model": "null", "messages": [message], "stream": stream})
+        self._body = json.dumps({"model": "null", "messages": [message], "stream": stream, **options})
         self._clock = (~server << 3) | 2  # the CPU clock of another process, see clock_getcpuclockid(3)
         self.latencies_ms: list[float] = []
         self.cpu_ms = 0.0
+
+    def first_words(self) -> float:
+        """Seconds to the first event of a streamed answer with text in it; the rest is read and dropped."""
+        started = time.perf_counter()
+        self._http.request("POST", "/v1/chat/completions", self._body, self._headers)
+        answer = self._http.getresponse()
+        while b'"content"' not in (line := answer.readline()):
+            if not line:
+                raise SystemExit("the stream ended without a word")
+        elapsed_s = time.perf_counter() - started
+        answer.read()
+        return elapsed_s
 
     def run(self, requests: int, count: bool = True) -> None:
         cpu_ns = time.clock_gettime_ns(self._clock)
@@ -128,21 +165,40 @@ def measure(requests: int, stream: bool, ports: tuple[int, int], secret: str, se
     return {"requests": len(empty.latencies_ms), **sides, "added": added}
 
 
+def first_words(requests: int, ports: tuple[int, int], secret: str, server: int) -> dict[str, float]:
+    """Median seconds to the first words at both gateways, which take turns."""
+    sides = [Side(port, secret, server, True, max_tokens=8, temperature=0) for port in ports]
+    for side in sides:
+        side.first_words()
+    times_s = [[side.first_words() for side in sides] for _ in range(requests)]
+    empty_s, guarded_s = (statistics.median(side) for side in zip(*times_s, strict=True))
+    return {"requests": requests, "empty_s": empty_s, "guarded_s": guarded_s, "ratio": guarded_s / empty_s}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--requests", type=int, default=1000, help="requests to each side, in each mode")
+    parser.add_argument("--model", help="folder of a language model: compare the time to its first words")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = multiprocessing.Pipe()
-        server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, folder), daemon=True)
+        server = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(theirs, folder, options.model), daemon=True
+        )
         server.start()
         try:
-            if not ours.poll(60):
-                raise SystemExit("the server didn't start within 60 s")
+            if not ours.poll(300):
+                raise SystemExit("the server didn't start within 300 s")
             empty_port, guarded_port, secret = ours.recv()
             assert server.pid is not None
             ports = (empty_port, guarded_port)
+            if options.model:
+                words = first_words(min(options.requests, 20), ports, secret, server.pid)
+                print("first words: " + "  ".join(f"{name} {value:.3f}" for name, value in words.items()))
+                if options.json:
+                    options.json.write_text(json.dumps(words, indent=2))
+                return 0
             results = {
                 mode: measure(options.requests, mode == "stream", ports, secret, server.pid)
                 for mode in ("whole", "stream")

@@ -1,4 +1,4 @@
-"""The Serve application that the RayService names: it exists, takes the manifest's settings, and refuses the rest."""
+"""The Serve applications that the RayService names: they exist, take the manifest's settings, and refuse the rest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from raysafe.control.key_store import KeyStore
 from raysafe.errors import ConfigError, ModelError, NotApproved
 from raysafe.records.audit import AuditLog
 from raysafe.records.registry import Registry
 from raysafe.records.store import open_store
-from raysafe.serving.keys import KeyFile
 from raysafe.serving.service import ServiceConfig
 from tests.cluster.manifests import manifest
 from tests.oversight.helpers import add, approve
@@ -29,68 +29,74 @@ def serve_config() -> Any:
     return ServeDeploySchema.model_validate(yaml.safe_load(manifest("RayService")["spec"]["serveConfigV2"]))
 
 
-def build(args: dict[str, Any]) -> Any:
-    module, _, name = serve_config().applications[0].import_path.partition(":")
-    return getattr(importlib.import_module(module), name)(args)
+def build(kind: str, args: dict[str, Any]) -> Any:
+    """What the application of this builder becomes."""
+    (path,) = [app.import_path for app in serve_config().applications if app.import_path.endswith(f":{kind}")]
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)(args)._bound_deployment
 
 
 @pytest.fixture
 def approved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The manifest's args, with an approved model called as they say and keys of its own."""
+    """The manifest's args, with an approved model called as they say and a key in the store."""
     url = f"sqlite:///{tmp_path}/raysafe.db"
     monkeypatch.setenv("RAYSAFE_STORE", url)
     monkeypatch.delenv("RAYSAFE_AUDIT", raising=False)
-    keys = KeyFile(tmp_path / "api-keys.json")
-    keys.keep(keys.make("first")[0])
     with open_store(url) as store, AuditLog(tmp_path / "audit", "review") as audit:
+        KeyStore(store).make("first")
         version = Registry(store).register(make_run(tmp_path / "run"), name="assistant")[0]
         add(store, version, 0.1)
         approve(store, audit, "assistant")
-    return (serve_config().applications[0].args or {}) | {"keys": str(keys.path)}
+    return serve_config().applications[0].args or {}
 
 
 def test_ray_serve_takes_the_configuration() -> None:
     config = serve_config()
-    (application,) = config.applications
+    model, gateway = config.applications
     assert config.http_options.port == 8000
-    assert application.name == application.args["name"]
-    ServiceConfig.parse(dict(application.args), "args")
+    assert gateway.name == gateway.args["name"] and gateway.route_prefix == "/"
+    assert (model.name, model.route_prefix, model.args) == (f"{gateway.name}-model", None, gateway.args)
+    ServiceConfig.parse(dict(gateway.args), "args")
 
 
-def test_an_approved_model_becomes_a_gateway_in_front_of_its_replicas(approved: dict[str, Any]) -> None:
-    gateway = build(approved)._bound_deployment
-    (replica,) = gateway.init_args
-    assert gateway.name == "gateway"
-    assert replica._bound_deployment.name == "model"
-    assert replica._bound_deployment.ray_actor_options["num_cpus"] == approved["cpus"]
+def test_an_approved_model_becomes_gateways_and_replicas(approved: dict[str, Any]) -> None:
+    gateway, model = build("gateway", approved), build("model", approved)
+    assert (gateway.name, gateway.num_replicas) == ("gateway", approved["gateways"])
+    assert (model.name, model.ray_actor_options["num_cpus"]) == ("model", approved["cpus"])
 
 
-def test_a_model_that_was_never_reviewed_is_not_served(approved: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["gateway", "model"])
+def test_a_model_that_was_never_reviewed_is_not_served(approved: dict[str, Any], tmp_path: Path, kind: str) -> None:
     with open_store(f"sqlite:///{tmp_path}/raysafe.db") as store:
         Registry(store).register(make_run(tmp_path / "other"), name="other")
     with pytest.raises(NotApproved, match="has not been reviewed"):
-        build(approved | {"model": "other"})
+        build(kind, approved | {"model": "other"})
 
 
-def test_a_model_whose_files_have_changed_is_not_served(approved: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["gateway", "model"])
+def test_a_model_whose_files_have_changed_is_not_served(approved: dict[str, Any], tmp_path: Path, kind: str) -> None:
     file = next((tmp_path / "run").rglob("config.json"))
     file.write_text(file.read_text() + "\n")
     with pytest.raises((ModelError, NotApproved)):
-        build(approved)
+        build(kind, approved)
 
 
 def test_no_key_is_made_where_nobody_would_see_it(approved: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no API key"):
-        build(approved | {"keys": str(tmp_path / "none.json")})
-    assert not (tmp_path / "none.json").exists()
+    with open_store(f"sqlite:///{tmp_path}/raysafe.db") as store:
+        KeyStore(store).revoke("first", reason="lost")
+        with pytest.raises(ConfigError, match="holds no API key"):
+            build("gateway", approved)
+        assert KeyStore(store).live() == []
 
 
-@pytest.mark.parametrize(("field", "value"), [("host", "0.0.0.0"), ("port", 9000), ("new_key", "x")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("host", "0.0.0.0"), ("port", 9000), ("new_key", "x"), ("way_in", "serve")]
+)
 def test_a_setting_without_effect_is_refused(approved: dict[str, Any], field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"{field} has no effect"):
-        build(approved | {field: value})
+        build("gateway", approved | {field: value})
 
 
 def test_a_misspelt_setting_is_refused(approved: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="replica"):
-        build(approved | {"replica": 2})
+        build("gateway", approved | {"replica": 2})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raysafe.errors import ConfigError
 from raysafe.guards.cutting import Cutter, Held, merge
 from raysafe.guards.guard import Exchange, Message, Verdict
-from raysafe.guards.matcher import Scan
+from raysafe.guards.matcher import Hit, Scan
 from raysafe.guards.patterns import PatternGuard, PatternsConfig
 from raysafe.guards.pipeline import Pipeline
 
@@ -48,6 +48,12 @@ def test_phrases_that_overlap_are_cut_as_one(rules: dict[str, list[str]], text: 
     assert whole(guard, text).replacement == (left,)
     assert streamed(guard, list(text))[1] == left
     assert whole(guard, left).action == "allow"
+
+
+def test_a_phrase_that_is_found_late_joins_only_what_it_overlaps() -> None:
+    spans: list[tuple[int, int]] = []
+    merge(spans, [Hit(0, 3, 0), Hit(5, 8, 0), Hit(12, 14, 0), Hit(6, 10, 0), Hit(0, 1, 0), Hit(10, 12, 0)])
+    assert spans == [(0, 3), (5, 10), (10, 12), (12, 14)]
 
 
 def test_a_cut_that_brings_the_words_of_a_phrase_together_blocks_the_text() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysafe.guards.decision import Entry
+from raysafe.guards.decision import STOPPED, UNFINISHED, Entry
 from raysafe.guards.guard import Exchange, Guard, Message, OutputFilter, Stage, Step, Verdict
 from raysafe.guards.limits import LengthConfig
 from raysafe.guards.matcher import Scan
@@ -101,7 +101,9 @@ def test_a_cutting_guard_before_a_blocking_one_streams_as_it_works_whole(chunks:
 def test_ordinary_text_leaves_at_once_but_for_the_word_under_way() -> None:
     gate = BLOCKING.stream(exchange())
     assert gate.feed("we went to the market and ma") == "we went to the market and "
-    assert gate.feed("rket") == "market"
+    # the word may still be the beginning of a text in base64
+    assert gate.feed("rket") == ""
+    assert gate.feed(" ") == "market "
 
 
 def test_a_hold_never_exceeds_the_longest_phrase() -> None:
@@ -151,7 +153,7 @@ def test_a_guard_that_raises_blocks_and_what_it_raised_is_kept_without_its_messa
     decision = Pipeline([_Failing(), patterns("block")]).check_text("hello")
     assert decision.action == "block"
     assert re.fullmatch(r"RuntimeError at .*test_gate\.py:\d+", decision.verdicts[0].error or "")
-    assert decision.not_run == ("p",)
+    assert decision.not_run == {"p": STOPPED}
 
 
 def test_a_failure_in_a_guards_own_thread_is_told_by_its_own_place() -> None:
@@ -196,6 +198,7 @@ NONSENSE: dict[str, Any] = {
     "a replacement without modify": saying(replacement=("x",)),
     "a score that is no number": saying(score=float("nan")),
     "an unknown category": saying(category="bad"),
+    "a shadow of its own": saying(shadow="block"),
 }
 
 
@@ -331,7 +334,7 @@ def test_a_stopped_stream_names_the_guards_that_did_not_finish() -> None:
     gate = pipeline.stream(exchange())
     gate.feed("make bomb now")
     assert gate.decision is not None
-    assert gate.decision.not_run == ("length",)
+    assert gate.decision.not_run == {"length": UNFINISHED}
     assert gate.feed("more") == gate.finish() == ""
 
 

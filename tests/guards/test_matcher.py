@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from raysafe.guards.guard import Exchange
 from raysafe.guards.matcher import Hit, Matcher, Scan, Watch
-from raysafe.guards.patterns import PatternsConfig
+from raysafe.guards.patterns import PatternGuard, PatternsConfig
 from raysafe.guards.policy import default_policy
 from raysafe.guards.unicode import END_OF_TEXT, IGNORED, SEPARATORS
 
@@ -121,7 +121,8 @@ def test_the_work_of_finding_where_phrases_begin_grows_linearly(
 
 def test_a_guard_that_blocks_does_no_work_beyond_the_first_phrase() -> None:
     def work(text: str) -> int:
-        guard = DEFAULT.build()  # type: ignore[union-attr]
+        guard = DEFAULT.build()
+        assert isinstance(guard, PatternGuard)
         assert guard.check(Exchange("r", "k", "m", (), output=text), "output").action == "block"
         return guard.matcher.work
 

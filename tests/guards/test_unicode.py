@@ -68,6 +68,12 @@ def test_a_mark_inside_a_word_hides_nothing(mark: str) -> None:
         "b\u02damb",
         "b\u2b55mb",
         "b\U0001f534mb",
+        "\u2803\u2815\u280d\u2803",  # Braille
+        "\U0001f1e7 \U0001f1f4 \U0001f1f2 \U0001f1e7",  # regional indicators
+        "b\no\nm\nb",  # one letter a line
+        "b-o-m-b",
+        "b**om**b",
+        "\u0431\u043e\u043cb",  # Cyrillic and Latin within a word
     ],
     ids=ascii,
 )

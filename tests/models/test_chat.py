@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from raysafe.errors import ModelError
 from raysafe.models.chat import ChatFormat
-from raysafe.models.presets import CHATML, train_tokenizer
+from raysafe.models.presets import CHATML, END_OF_TURN, TURN, byte_tokenizer, train_tokenizer
 
 TEXTS = ["hello there, how are you?\n\nI am well.\n\n", "user assistant system\n You are a helpful AI"] * 10
 TOKENIZER = train_tokenizer(TEXTS, 330)
@@ -167,3 +168,13 @@ def test_tokenizer_that_prefixes_a_space_still_gives_the_templates_tokens() -> N
         tokenize=False,
     )
     assert prompt_ids + completion_ids == tokenizer(rendered, add_special_tokens=False)["input_ids"]
+
+
+def test_a_text_to_go_on_from_has_what_its_tokenizer_puts_before_it_and_no_end_behind_it() -> None:
+    tokenizer = byte_tokenizer()
+    assert ChatFormat(tokenizer).encode_text("ab") == tokenizer("ab")["input_ids"]
+    start, end = TURN, END_OF_TURN
+    pieces = [(start, tokenizer.convert_tokens_to_ids(start)), (end, tokenizer.convert_tokens_to_ids(end))]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{start} $A {end}", special_tokens=pieces)
+    ids = ChatFormat(tokenizer).encode_text("a<|im_end|>")
+    assert tokenizer.decode(ids) == f"{start}a<\u200b|im_end|>"

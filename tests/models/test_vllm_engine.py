@@ -12,11 +12,14 @@ import torch
 from raysafe.errors import ModelError
 from raysafe.models.generate.engine import SamplingParams
 from raysafe.models.generate.rows import Row
+from raysafe.models.generate.scheduler import Scheduler
 from raysafe.models.generate.text import TextWriter
 from raysafe.models.generate.transformers_engine import TransformersEngine
 from raysafe.models.generate.vllm_engine import VLLMEngine, fill
+from raysafe.models.generate.vllm_pool import VLLMPool
 from raysafe.models.language import load_policy, save_policy
 from raysafe.models.presets import Preset, byte_tokenizer, make_policy
+from tests.models.test_scheduler import Inbox
 
 GREEDY = SamplingParams(max_tokens=40, temperature=0)
 SAMPLED = SamplingParams(max_tokens=30, n=3, seed=5)
@@ -47,7 +50,7 @@ def written(tokens: list[int], finish_reason: str | None = None) -> Completion:
 
 
 def row(limit: int = 10, stop: tuple[str, ...] = ()) -> Row:
-    return Row(0, (1, 2), limit, 0, 0, TextWriter(byte_tokenizer(), stop) if stop else None)
+    return Row(0, (1, 2), SamplingParams(), limit, 0, 0, TextWriter(byte_tokenizer(), stop) if stop else None)
 
 
 def test_a_token_that_ends_an_answer_is_kept_with_its_logprob() -> None:
@@ -82,6 +85,42 @@ def test_an_answer_that_vllm_gave_up_is_an_error() -> None:
 def test_a_logprob_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(ModelError, match="not finite"):
         fill(row(), Completion([65], [{65: Logprob(float("nan"))}]), frozenset())
+
+
+class FakeEngine:
+    """Takes rows; a step ends the first, or fails."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.broken = False
+
+    def add(self, row: Row, sampling: SamplingParams, *, piecewise: bool) -> str:
+        assert piecewise and sampling is row.sampling
+        self.rows[str(len(self.rows))] = row
+        return str(len(self.rows) - 1)
+
+    def drop(self, names: list[str]) -> None:
+        for name in names:
+            del self.rows[name]
+
+    def advance(self) -> None:
+        if self.broken:
+            raise RuntimeError("the engine died")
+        next(iter(self.rows.values())).finish = "stop"
+
+
+def test_a_pool_on_vllm_is_bounded_and_a_step_that_fails_fails_its_rows() -> None:
+    fake = FakeEngine()
+    pool = VLLMPool(fake, 2)  # type: ignore[arg-type]
+    rows = [row() for _ in range(3)]
+    assert pool.admit(rows) == rows[:2] and pool.admit(rows[2:]) == []
+    assert pool.step() == [] and rows[0].finish == "stop"
+    assert pool.admit(rows[2:]) == rows[2:]
+    pool.drop([rows[0], rows[2]])
+    assert list(fake.rows.values())[-1] is rows[1]
+    fake.broken = True
+    assert [failed for failed, _ in pool.step()] == [rows[1]]
+    assert pool.step() == [], "it has left"
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
@@ -177,6 +216,28 @@ def test_cancelled_answers_keep_what_was_written(engine: VLLMEngine, oracle: Tra
         assert 0 < len(own.tokens) < 10
         assert own.tokens == other.tokens[: len(own.tokens)]
     assert engine.generate(PROMPTS, GREEDY)[0].finish_reason == "length", "the next call is not disturbed"
+
+
+@pytest.mark.slow
+def test_a_scheduler_writes_for_many_callers_at_once_and_frees_what_is_cancelled(
+    engine: VLLMEngine, oracle: TransformersEngine
+) -> None:
+    scheduler = Scheduler(engine.pool(3), oracle.tokenizer, context=engine.context, max_waiting=99)
+    gone = Inbox()
+    ticket = scheduler.submit([7], SamplingParams(max_tokens=120, temperature=0), gone)
+    gone.next()
+    asks = [(prompt, GREEDY if n else SAMPLED.model_copy(update={"n": 1}), Inbox()) for n, prompt in enumerate(PROMPTS)]
+    for prompt, sampling, inbox in asks:
+        scheduler.submit(prompt, sampling, inbox)
+    scheduler.cancel(ticket)
+    for prompt, sampling, inbox in asks:
+        end = inbox.end()
+        assert len(inbox.updates) > 3 and "".join(update.text for update in inbox.updates) == end.text
+        expected = (oracle if sampling is GREEDY else engine).generate([prompt], sampling)[0]
+        assert (end.tokens, end.finish_reason) == (expected.tokens, expected.finish_reason)
+    assert gone.updates[-1].end is None
+    scheduler.close()
+    assert not engine._rows
 
 
 @pytest.mark.slow

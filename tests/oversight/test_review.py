@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from raysafe.cli.main import main
-from raysafe.errors import ConfigError, ModelError, NotApproved
 from raysafe.control.capabilities import Capabilities
+from raysafe.errors import ConfigError, ModelError, NotApproved
 from raysafe.oversight.review import decide
 from raysafe.oversight.safety_case import approved_case, load_case
 from raysafe.records.audit import AuditLog, read_rows

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ from sqlalchemy import func, select, text
 
 from raysafe.errors import StorageError
 from raysafe.records.registry import Registry
-from raysafe.records.store import open_store
-from raysafe.records.tables import EvidenceRow, VersionRow
+from raysafe.records.store import MIGRATIONS, Store, open_store
+from raysafe.records.tables import Base, EvidenceRow, VersionRow
 from tests.records.test_registry import evidence, make_run
 
 
@@ -100,8 +102,23 @@ def test_a_failed_transaction_leaves_nothing(url: str, tmp_path: Path) -> None:
         assert Registry(store).evidence(version) == []
 
 
+def test_the_migrations_make_the_tables_that_the_code_reads(url: str) -> None:
+    """By Alembic's own comparison."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    # SQLite has too few types to compare by
+    types = url.startswith("postgresql")
+    for module in MIGRATIONS.parent.glob("*table*.py"):
+        import_module(f"raysafe.records.{module.stem}")
+    with open_store(url) as store, store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": types})
+        assert compare_metadata(context, Base.metadata) == []
+
+
 def test_a_store_of_a_newer_raysafe_is_refused_and_left_alone(url: str) -> None:
     with open_store(url) as store, store.session() as session:
+        known = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     try:
         with pytest.raises(StorageError, match=r"written by a newer RaySafe.*upgrade"):
@@ -111,7 +128,7 @@ def test_a_store_of_a_newer_raysafe_is_refused_and_left_alone(url: str) -> None:
             import psycopg
 
             with psycopg.connect(url) as connection:
-                connection.execute("UPDATE alembic_version SET version_num = '0002'")
+                connection.execute("UPDATE alembic_version SET version_num = %s", (known,))
 
 
 def test_a_statement_that_fails_is_one_sentence_without_its_values(url: str) -> None:
@@ -129,6 +146,58 @@ def test_a_locked_sqlite_store_is_one_sentence(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(StorageError, match="database is locked"), store.session() as session:
             session.execute(text("SELECT 1"))
         holder.close()
+
+
+def test_who_waits_for_a_lock_no_longer_than_it_said_is_told_so(url: str) -> None:
+    with open_store(url) as store, Store(url, wait_s=0.1) as hasty:
+        update = text("UPDATE control_revision SET number = number WHERE id = 1")
+        with store.session() as session:
+            session.execute(update)
+            with pytest.raises(StorageError, match=r"lock|timeout"), hasty.session() as second:
+                second.execute(update)
+        with hasty.session() as third:
+            third.execute(update)
+
+
+def test_a_sqlite_writer_gets_its_turn_between_two_that_write_all_the_time(tmp_path: Path) -> None:
+    url, stop, written = f"sqlite:///{tmp_path}/raysafe.db", threading.Event(), [0, 0]
+    update = text("UPDATE control_revision SET number = number WHERE id = 1")
+
+    def write(number: int) -> None:
+        with open_store(url) as busy:
+            while not stop.is_set():
+                with busy.session() as session:
+                    session.execute(update)
+                written[number] += 1
+
+    with Store(url, wait_s=10) as store, ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(write, number) for number in range(2)]
+        while min(written) == 0 and not any(writer.done() for writer in writers):
+            time.sleep(0.001)
+        for _ in range(10):
+            with store.session() as session:
+                session.execute(update)
+        stop.set()
+        for writer in writers:
+            writer.result()
+
+
+def test_a_sqlite_file_that_is_not_there_is_refused_where_none_is_to_be_made(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="is gone"):
+        Store(f"sqlite:///{tmp_path}/raysafe.db", make=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("again", "message"), [(False, "is gone"), (True, "replaced by another file")])
+def test_a_sqlite_file_that_was_taken_away_is_noticed(tmp_path: Path, again: bool, message: str) -> None:
+    url = f"sqlite:///{tmp_path}/raysafe.db"
+    with open_store(url) as store:
+        store.check_place()
+        (tmp_path / "raysafe.db").rename(tmp_path / "away.db")
+        if again:
+            open_store(url).close()
+        with pytest.raises(StorageError, match=message):
+            store.check_place()
 
 
 @pytest.mark.parametrize(

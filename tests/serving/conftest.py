@@ -12,10 +12,12 @@ import pytest
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 
+from raysafe.control.keys import new_key
 from raysafe.guards.policy import Policy
 from raysafe.serving.backend import Backend, Completion, Piece, Prompt, WritesOnly
-from raysafe.serving.gateway import GatewaySettings, create_app
-from raysafe.serving.keys import new_key
+from raysafe.serving.door import AlwaysOpen
+from raysafe.serving.gateway import create_app
+from raysafe.serving.settings import GatewaySettings
 
 POLICY: dict[str, Any] = {
     "name": "test",
@@ -123,11 +125,17 @@ class Desk:
         return AsyncOpenAI(api_key=self.secret, base_url="http://gateway/v1", http_client=client, max_retries=0)
 
 
-def make_desk(backend: Backend | None = None, policy: dict[str, Any] | None = None, **settings: Any) -> Desk:
+def make_desk(
+    backend: Backend | None = None,
+    policy: dict[str, Any] | None = None,
+    counters: Any = None,
+    holds: Any = None,
+    **settings: Any,
+) -> Desk:
     key, secret = new_key("tester")
     audit, behind = MemoryAudit(), backend or Scripted()
-    values = GatewaySettings(model="m", policy=Policy.parse(policy or POLICY), keys=(key,), **settings)
-    return Desk(create_app(values, behind, audit), behind, audit, secret)
+    values = GatewaySettings(model="m", policy=Policy.parse(policy or POLICY), **settings)
+    return Desk(create_app(values, behind, audit, AlwaysOpen([key]), counters, holds), behind, audit, secret)
 
 
 @pytest.fixture

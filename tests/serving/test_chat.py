@@ -51,7 +51,7 @@ async def test_a_blocked_request_never_reaches_the_model(stream: bool) -> None:
     assert "'weapons'" in caught.value.message
     assert desk.backend.prompts == []
     [row] = desk.audit.rows
-    assert (row["stage"], row["action"], row["not_run"]) == ("input", "block", [])
+    assert (row["stage"], row["action"], row["not_run"]) == ("input", "block", {})
 
 
 @MODES
@@ -62,7 +62,7 @@ async def test_a_blocked_answer_is_filtered_and_no_part_of_the_match_leaves(stre
     assert refusal is not None and "'secrets'" in refusal
     assert "Well, listen: ".startswith(content) if stream else content == ""
     last = desk.audit.rows[-1]
-    assert (last["stage"], last["action"], last["not_run"]) == ("output", "block", ["length"] if stream else [])
+    assert (last["stage"], last["action"], list(last["not_run"])) == ("output", "block", ["length"] if stream else [])
 
 
 @MODES

@@ -5,7 +5,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.serving.conftest import make_desk
+from raysafe.guards.policy import Policy
+from tests.serving.conftest import POLICY, make_desk
 
 pytestmark = pytest.mark.anyio
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -47,10 +48,10 @@ async def test_health_and_metrics_need_no_key() -> None:
         await client.post("/v1/chat/completions", json=HELLO)
         client.headers.pop("Authorization")
         health, metrics = await client.get("/healthz"), await client.get("/metrics")
-    assert health.json() == {"status": "ok", "model": "m", "policy": "test"}
+    assert health.json() == {"status": "ok", "model": "m", "policy": Policy.parse(POLICY).label}
     assert 'raysafe_requests_total{mode="whole",model="m",outcome="allowed"} 1.0' in metrics.text
     assert (
-        'raysafe_verdicts_total{action="allow",failed="no",guard="answers",model="m",stage="output"} 1.0'
+        'raysafe_verdicts_total{action="allow",failed="no",guard="answers",model="m",shadow="no",stage="output"} 1.0'
         in metrics.text
     )
 
@@ -59,17 +60,23 @@ async def test_health_and_metrics_need_no_key() -> None:
     ("change", "status", "code", "param"),
     [
         ({"model": "other"}, 404, "model_not_found", "model"),
-        ({"tools": []}, 400, "unsupported_parameter", "tools"),
+        ({"functions": []}, 400, "unsupported_parameter", "functions"),
+        ({"tools": [], "tool_choice": "required"}, 400, "invalid_value", None),
+        ({"logprobs": True}, 400, "invalid_value", "logprobs"),
         ({"n": 2}, 400, "invalid_value", "n"),
         ({"temperature": 3}, 400, "invalid_value", "temperature"),
         ({"messages": []}, 400, "invalid_value", "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "invalid_value", "messages.0.role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "invalid_value", "messages.0"),
+        ({"messages": [{"role": "user"}]}, 400, "invalid_value", "messages.0"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, 400, "invalid_value", "messages.0.role"),
         ({"max_tokens": 0}, 400, "invalid_value", "max_tokens"),
         ({"max_tokens": 101}, 400, "string_above_max_length", "messages"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_bad_request_is_named(change: dict[str, Any], status: int, code: str, param: str, stream: bool) -> None:
+async def test_a_bad_request_is_named(
+    change: dict[str, Any], status: int, code: str, param: str | None, stream: bool
+) -> None:
     async with make_desk().http as client:
         answer = await client.post("/v1/chat/completions", json={**HELLO, "stream": stream, **change})
     error = answer.json()["error"]
@@ -118,3 +125,14 @@ async def test_request_ids_tie_answer_header_and_audit_row() -> None:
     async with desk.http as client:
         answer = await client.post("/v1/chat/completions", json=HELLO)
     assert answer.headers["x-request-id"] == answer.json()["id"] == desk.audit.rows[0]["subject"]
+    assert answer.headers["x-raysafe-id"] == answer.json()["id"] and "trace" not in desk.audit.rows[0]
+
+
+async def test_a_proxys_request_id_is_kept_and_not_sent_twice() -> None:
+    desk = make_desk()
+    async with desk.http as client:
+        answer = await client.post("/v1/chat/completions", json=HELLO, headers={"X-Request-Id": "abc-1"})
+        strange = await client.post("/v1/chat/completions", json=HELLO, headers={"X-Request-Id": "a text"})
+    assert "x-request-id" not in answer.headers and answer.headers["x-raysafe-id"] == answer.json()["id"]
+    rows = {row["subject"]: row.get("trace") for row in desk.audit.rows}
+    assert (rows[answer.json()["id"]], rows[strange.json()["id"]]) == ("abc-1", None)

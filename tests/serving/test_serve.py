@@ -1,4 +1,4 @@
-"""The same gateway behind the real Ray Serve, with a tiny random Llama behind it; one service for the module."""
+"""The gateway behind Ray Serve's own proxy, with a tiny random Llama behind it; one service for the module."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import openai
 import pytest
 from openai import OpenAI
 
+from raysafe.control.keys import Key, new_key
 from raysafe.errors import RaySafeError
 from raysafe.guards.policy import Policy
 from raysafe.records.digest import folder_digest
-from raysafe.serving.deploy import Deployment, Placement, deploy
-from raysafe.serving.gateway import GatewaySettings
-from raysafe.serving.keys import new_key
+from raysafe.serving.application import Application, Placement
+from raysafe.serving.deploy import Deployment, deploy
+from raysafe.serving.door import AlwaysOpen
 from raysafe.serving.replicas import ReplicaSettings
+from raysafe.serving.settings import GatewaySettings
 from tests.serving.conftest import POLICY
 
 pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -42,6 +45,13 @@ def file_audit(path: str) -> Callable[[], Any]:
             return None
 
     return FileAudit
+
+
+def application(model: Path, key: Key, rows: Path | str, policy: dict[str, Any]) -> Application:
+    """The tiny model under `policy`, opened by one key."""
+    gateway = GatewaySettings(model="tiny", policy=Policy.parse(policy))
+    settings = ReplicaSettings(folder=str(model), digest=folder_digest(model), max_tokens=24)
+    return Application("tiny", gateway, settings, file_audit(str(rows)), partial(AlwaysOpen, [key]))
 
 
 class Desk:
@@ -70,9 +80,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def desk(ray_cluster: None, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     key, secret = new_key("tester")
     rows = tmp_path_factory.mktemp("audit") / "rows.jsonl"
-    gateway = GatewaySettings(model="tiny", policy=Policy.parse(POLICY | {"guards": POLICY["guards"][1:]}), keys=(key,))
-    settings = ReplicaSettings(folder=str(model), digest=folder_digest(model), max_tokens=24)
-    deployment = deploy("tiny", gateway, settings, Placement(port=0), file_audit(str(rows)))
+    policy = POLICY | {"guards": POLICY["guards"][1:]}
+    deployment = deploy(application(model, key, rows, policy), Placement(port=0, way_in="serve"))
     yield Desk(deployment, secret, rows)
     deployment.stop()
 
@@ -139,7 +148,6 @@ def test_a_client_that_goes_away_cancels_its_generation(desk: Desk) -> None:
 
 def test_a_second_service_of_the_same_name_is_refused(desk: Desk, model: Path) -> None:
     key, _ = new_key("k")
-    gateway = GatewaySettings(model="tiny", policy=Policy.parse({"guards": []}), keys=(key,))
     with pytest.raises(RaySafeError, match="running already"):
-        deploy("tiny", gateway, ReplicaSettings(folder=str(model)), Placement(port=0), file_audit("unused"))
+        deploy(application(model, key, "unused", {"guards": []}), Placement(port=0))
     assert desk.deployment.running

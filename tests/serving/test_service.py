@@ -1,4 +1,4 @@
-"""Only an approved model whose files are the approved ones is served; keys are shown once."""
+"""Only an approved model whose files are the approved ones is served, or an upstream that somebody answers for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pytest
 from sqlalchemy import delete
 
 from raysafe.cli.serve import describe
-from raysafe.errors import ConfigError, ModelError, NotApproved, RaySafeError, StorageError
+from raysafe.control.capabilities import Capabilities
+from raysafe.control.key_store import KeyStore
+from raysafe.control.keys import KeyRing
+from raysafe.control.kill_orders import kill
+from raysafe.errors import ConfigError, ModelError, NotApproved, RaySafeError
 from raysafe.oversight.review import decide
 from raysafe.records.audit import AuditLog, audit_folder, read_rows
 from raysafe.records.audit_verify import verify
@@ -18,8 +22,7 @@ from raysafe.records.registry import Registry
 from raysafe.records.store import open_store
 from raysafe.records.tables import DecisionRow
 from raysafe.serving import service as service_module
-from raysafe.serving.keys import KeyFile, KeyRing
-from raysafe.serving.service import Service, ServiceConfig, approved_version, default_keys, start_service
+from raysafe.serving.service import Service, ServiceConfig, plan_service, start_service
 
 
 class Shop:
@@ -36,7 +39,16 @@ class Shop:
             decide(store, audit, "m", outcome, reviewer="ada", reason="too curt")  # type: ignore[arg-type]
 
     def config(self, **fields: object) -> ServiceConfig:
-        return ServiceConfig(model="m", store=self.url, port=0, **fields)  # type: ignore[arg-type]
+        return ServiceConfig.parse({"model": "m", "store": self.url, "port": 0, **fields})
+
+    def upstream(self, **fields: object) -> ServiceConfig:
+        """Settings to serve another server."""
+        known = {"upstream": "http://127.0.0.1:9/v1", "upstream_model": "theirs", "unreviewed_upstream": True}
+        return self.config(**{"model": None, "name": "guarded", **known, **fields})
+
+    def keys(self) -> KeyRing:
+        with open_store(self.url) as store:
+            return KeyRing(KeyStore(store).live())
 
 
 @pytest.fixture
@@ -82,12 +94,9 @@ def test_an_unknown_model_and_a_broken_policy_are_refused(shop: Shop, no_deploy:
 
 
 class _Stub:
-    """In place of a Serve application."""
+    """In place of a deployment."""
 
-    url = "http://127.0.0.1:1"
-
-    def stop(self) -> None:
-        return None
+    url, ingress = "http://127.0.0.1:1", None
 
 
 def test_the_first_start_makes_a_key_and_shows_it_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +106,8 @@ def test_the_first_start_makes_a_key_and_shows_it_once(shop: Shop, monkeypatch: 
     assert first.key is not None and first.key in describe(first)
     assert second.key is None and "$RAYSAFE_API_KEY" in describe(second)
     third = start_service(shop.config(new_key="more"))
-    ring = KeyRing(KeyFile(default_keys(shop.url)).read())
-    assert [ring.identify(key or "") for key in (first.key, third.key)] == ["default", "more"]
+    found = [shop.keys().identify(key or "") for key in (first.key, third.key)]
+    assert [key and key.id for key in found] == ["default", "more"]
 
 
 def test_a_start_that_fails_keeps_no_key(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,23 +117,80 @@ def test_a_start_that_fails_keeps_no_key(shop: Shop, monkeypatch: pytest.MonkeyP
     shop.decide("approved")
     monkeypatch.setattr(service_module, "deploy", fail)
     with pytest.raises(RaySafeError):
-        start_service(shop.config())
-    assert KeyFile(default_keys(shop.url)).read() == []
+        start_service(shop.config(new_key="more"))
+    assert len(shop.keys()) == 0
 
 
-def test_a_key_that_cannot_be_kept_leaves_no_service_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped = []
-
-    class Deployed(_Stub):
-        def stop(self) -> None:
-            stopped.append(self.url)
-            raise RuntimeError("nor does this work")
-
+def test_a_killed_model_is_not_started(shop: Shop, no_deploy: None) -> None:
     shop.decide("approved")
-    monkeypatch.setattr(service_module, "deploy", lambda *arguments: Deployed())
-    with pytest.raises(StorageError, match="can't write the API keys"):
-        start_service(shop.config(keys="/proc/nokeys/api.json"))
-    assert stopped == [_Stub.url]
+    with open_store(shop.url) as store:
+        kill(store, "m", by="ada", reason="it lied")
+    with pytest.raises(NotApproved, match="it lied"):
+        start_service(shop.config(name="other name"))
+
+
+def test_a_gateway_gets_what_the_safety_case_grants(shop: Shop) -> None:
+    shop.decide("approved")
+    plan = plan_service(shop.config())
+    assert plan.application.gateway.granted == Capabilities() and plan.version is not None
+
+
+def test_a_policy_is_followed_in_its_file_from_any_working_directory(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.decide("approved")
+    (tmp_path / "p.yaml").write_text("guards: []")
+    monkeypatch.chdir(tmp_path)
+    assert plan_service(shop.config(policy="p.yaml")).application.gateway.policy_file == str(tmp_path / "p.yaml")
+
+
+def test_nothing_to_serve_is_an_error(shop: Shop) -> None:
+    with pytest.raises(ConfigError, match="what should be served"):
+        plan_service(shop.config(model=None))
+
+
+def test_an_upstream_that_nobody_answers_for_is_refused(shop: Shop, no_deploy: None) -> None:
+    with pytest.raises(ConfigError, match="no safety case speaks for what answers at"):
+        start_service(shop.upstream(unreviewed_upstream=False))
+    assert not (audit_folder(shop.url) / "service.jsonl").exists()
+
+
+def test_who_serves_an_unreviewed_upstream_is_in_the_audit_log(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYSAFE_REVIEWER", "bo")
+    monkeypatch.setattr(service_module, "deploy", lambda *arguments: _Stub())
+    served = start_service(shop.upstream())
+    (row,) = [row for _, row in read_rows(audit_folder(shop.url) / "service.jsonl") if row is not None]
+    assert (row["kind"], row["actor"], row["subject"]) == ("unreviewed upstream served", "bo", "guarded")
+    assert row["details"]["upstream"] == "http://127.0.0.1:9/v1" and row["details"]["upstream_model"] == "theirs"
+    assert served.model == "guarded"
+
+
+def test_an_unreviewed_upstream_is_granted_nothing(shop: Shop) -> None:
+    plan = plan_service(shop.upstream())
+    assert plan.application.gateway.granted == Capabilities() and plan.application.model_name is None
+
+
+def test_an_upstream_does_not_pass_for_a_registered_model(shop: Shop) -> None:
+    with pytest.raises(ConfigError, match="'m' is the registered model m:1"):
+        plan_service(shop.upstream(name="m"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"upstream_model": None}, "upstream needs upstream_model"),
+        ({"name": None}, "upstream needs name"),
+        ({"model": "m"}, "either a registered model or an upstream"),
+    ],
+)
+def test_an_upstream_that_is_half_described_is_refused(shop: Shop, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_service(ServiceConfig.parse(shop.upstream().model_dump() | fields))
+
+
+def test_settings_of_an_upstream_without_one_are_refused(shop: Shop) -> None:
+    with pytest.raises(ConfigError, match="upstream_model has no effect"):
+        plan_service(shop.config(upstream_model="theirs"))
 
 
 def test_an_approval_that_the_audit_log_does_not_hold_is_refused(shop: Shop, no_deploy: None) -> None:
@@ -143,7 +209,7 @@ def test_files_that_were_rejected_under_another_name_are_refused(shop: Shop, no_
         with AuditLog(audit_folder(shop.url), writer="review", unique=True) as audit:
             decide(store, audit, "other", "approved", reviewer="bo", reason="looks fine")
         with pytest.raises(NotApproved, match="holds the files of m:1, which was rejected by ada: too curt"):
-            approved_version(store, "other")
+            plan_service(shop.config(model="other"))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +220,7 @@ def running(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     save_policy(load_policy("preset:tiny"), load_tokenizer("preset:tiny"), folder / "model")
     shop = Shop(folder, folder / "model")
     shop.decide("approved")
-    with start_service(shop.config(name="served", max_tokens=8)) as service:
+    with start_service(shop.config(name="served", max_tokens=8, way_in="serve")) as service:
         yield service, shop
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field, field_validator
 
 from raysafe.config import Config
+
+if TYPE_CHECKING:
+    from raysafe.models.generate.pool import Pool
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Cancelled = Callable[[], bool]
@@ -71,6 +74,10 @@ class Engine(Protocol):
 
     def stream(self, prompt: Sequence[int], sampling: SamplingParams, cancelled: Cancelled | None = None) -> TextStream:
         """One answer, piece by piece: no piece ends inside a character or shows a part of a stop string."""
+        ...
+
+    def pool(self, max_rows: int) -> Pool:
+        """Room for this many answers at a time, of any callers: what a Scheduler steps."""
         ...
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:

@@ -19,11 +19,18 @@ class Row:
     """One answer in the making: what is asked for, what is written of it so far, and why it ended if it did."""
 
     def __init__(
-        self, place: int, prompt: tuple[int, ...], limit: int, occurrence: int, sample: int, writer: TextWriter | None
+        self,
+        place: int,
+        prompt: tuple[int, ...],
+        sampling: SamplingParams,
+        limit: int,
+        occurrence: int,
+        sample: int,
+        writer: TextWriter | None,
     ) -> None:
         """place: of its prompt in the call. occurrence: how often the same prompt came before in it. sample: which of
         the prompt's `n` answers. limit: most tokens. writer: watches the text while it is written, where needed."""
-        self.place, self.prompt, self.limit, self.writer = place, prompt, limit, writer
+        self.place, self.prompt, self.sampling, self.limit, self.writer = place, prompt, sampling, limit, writer
         self.occurrence, self.sample = occurrence, sample
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
@@ -72,7 +79,7 @@ def make_rows(
         limit = min(sampling.max_tokens, context - len(ids))
         for sample in range(sampling.n):
             writer = TextWriter(tokenizer, sampling.stop) if watch else None
-            rows.append(Row(place, ids, limit, seen[ids], sample, writer))
+            rows.append(Row(place, ids, sampling, limit, seen[ids], sample, writer))
         seen[ids] += 1
     return rows
 

@@ -26,6 +26,11 @@ class TextWriter:
         self.text = ""
         self.stopped = False
 
+    @property
+    def count(self) -> int:
+        """Tokens so far."""
+        return len(self._tokens)
+
     def write(self, token: int) -> None:
         """Add one token."""
         self._tokens.append(token)

@@ -15,6 +15,7 @@ from raysafe.errors import ModelError
 from raysafe.models.chat import ChatFormat
 from raysafe.models.generate.decoding import Decoding
 from raysafe.models.generate.engine import Cancelled, Generation, SamplingParams
+from raysafe.models.generate.joining import JoiningPool
 from raysafe.models.generate.rows import Row, RowStream, check_stream, make_rows
 from raysafe.models.language import context_length
 
@@ -47,7 +48,7 @@ class TransformersEngine:
         for batch in self._batches(rows):
             if cancelled is not None and cancelled():
                 break
-            decoding = Decoding(self.model, batch, sampling, self.stop_ids)
+            decoding = Decoding(self.model, batch, self.stop_ids)
             while decoding.live and not (cancelled is not None and cancelled()):
                 decoding.step()
             decoding.close()
@@ -57,8 +58,12 @@ class TransformersEngine:
         """One answer, piece by piece; its text is that of `generate` with the same settings."""
         check_stream(sampling)
         rows = make_rows([prompt], sampling, self.tokenizer, context=self.context, watch=True)
-        start = partial(Decoding, self.model, rows, sampling, self.stop_ids)
+        start = partial(Decoding, self.model, rows, self.stop_ids)
         return RowStream(rows[0], start, self.tokenizer, cancelled)
+
+    def pool(self, max_rows: int) -> JoiningPool:
+        """Room for this many answers at a time, of any callers; the bound on tokens is the engine's own."""
+        return JoiningPool(self.model, self.stop_ids, max_rows=max_rows, max_tokens=self.batch_tokens)
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:
         """Copy tensors or arrays into the model; raises ModelError where names or shapes are another model's."""

@@ -31,6 +31,7 @@ from raysafe.models.generate.engine import Cancelled, Generation, SamplingParams
 from raysafe.models.generate.rows import Row, RowStream, check_stream, make_rows
 from raysafe.models.generate.sampling import row_seed
 from raysafe.models.generate.transformers_engine import copy_weights, stop_ids
+from raysafe.models.generate.vllm_pool import VLLMPool
 from raysafe.models.language import check_vocabulary, context_length, load_config, model_folder
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class VLLMEngine:
         rows = self._make_rows([prompt], sampling, watch=True)
         start = partial(VLLMWriting, self, rows, sampling, piecewise=True)
         return RowStream(rows[0], start, self.tokenizer, cancelled)
+
+    def pool(self, max_rows: int) -> VLLMPool:
+        """Room for this many answers at a time, of any callers."""
+        return VLLMPool(self, max_rows)
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:
         """Load tensors or arrays of the model's own names and shapes; raises ModelError where they are another's.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
+import raysafe.records.control_tables
+import raysafe.records.hold_table  # noqa: F401
 from raysafe.records.tables import Base
 
 connection = context.config.attributes["connection"]

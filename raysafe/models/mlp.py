@@ -1,0 +1,223 @@
+"""Small networks on vectors: classifiers and policies, as a folder of config.json and model.safetensors.
+
+    config.json        model_type: raysafe-mlp, and the fields of MlpConfig
+    model.safetensors  layers.N.weight (outputs, inputs) and layers.N.bias, float32, N from 0;
+                       observation.mean and observation.std (inputs,), where normalise is true
+
+Nothing in it is code, and nothing is read that its config doesn't name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from raysafe.config import Config
+from raysafe.errors import ModelError
+from raysafe.models.smoothed import check_samples
+
+MODEL_TYPE = "raysafe-mlp"
+_MOST_PARAMETERS = 1 << 28
+_FEWEST_STD = 1e-8
+Activation = Literal["relu", "tanh", "silu", "gelu", "elu"]
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "silu": nn.functional.silu,
+    "gelu": nn.functional.gelu,
+    "elu": nn.functional.elu,
+}
+Bound = Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class Smoothing(Config):
+    """The classifier is served as its majority vote under Gaussian noise, with a certified radius (see smoothed.py)."""
+
+    sigma: float = Field(gt=0, allow_inf_nan=False, description="Standard deviation of the noise, in inputs' units.")
+    selection: int = Field(default=100, ge=1, le=10_000, description="Draws that choose the label.")
+    samples: int = Field(default=1000, ge=1, le=100_000, description="Draws that bound its probability.")
+    alpha: float = Field(default=0.001, gt=0, lt=1, description="How often a certificate may be wrong.")
+
+    @model_validator(mode="after")
+    def _can_certify(self) -> Self:
+        check_samples(self.selection, self.samples, self.alpha)
+        return self
+
+
+class ClassifierHead(Config):
+    """Logits of labels."""
+
+    kind: Literal["classifier"] = "classifier"
+    labels: tuple[str, ...] = Field(min_length=2, description="Names of the classes, in the order of the outputs.")
+    smoothing: Smoothing | None = Field(default=None, description="Serve it smoothed, with certificates.")
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) < len(labels) or not all(labels):
+            raise ValueError("labels must differ, and none may be empty")
+        return labels
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels)
+
+
+class DiscreteHead(Config):
+    """Logits or values of discrete actions: the likeliest, or best, is taken."""
+
+    kind: Literal["discrete"] = "discrete"
+    actions: int = Field(ge=2, description="Number of actions.")
+
+    @property
+    def outputs(self) -> int:
+        return self.actions
+
+
+class GaussianHead(Config):
+    """The mean of a continuous action, kept within its bounds."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    low: tuple[Bound, ...] = Field(min_length=1, description="Least value of each part of the action; null for none.")
+    high: tuple[Bound, ...] = Field(min_length=1, description="Greatest value of each part; null for none.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        bounds = list(zip(self.low, self.high, strict=False))
+        if len(self.low) != len(self.high) or any(None not in (a, b) and a >= b for a, b in bounds):  # type: ignore[operator]
+            raise ValueError("low and high need one value a part of the action each, low below high")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        return len(self.low)
+
+
+class MlpConfig(Config):
+    """Shape of a network: linear layers with one activation between them."""
+
+    inputs: int = Field(ge=1, le=1 << 20, description="Features of an input vector.")
+    hidden: tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...] = Field(
+        default=(), max_length=64, description="Features of each hidden layer."
+    )
+    activation: Activation = Field(default="tanh", description="After each hidden layer.")
+    normalise: bool = Field(
+        default=False, description="Inputs become (input - observation.mean) / observation.std first."
+    )
+    head: ClassifierHead | DiscreteHead | GaussianHead = Field(discriminator="kind")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        # a config must not make a reader ask for all memory
+        if sum(a * b for a, b in self.layers) > _MOST_PARAMETERS:
+            raise ValueError(f"the layers hold more than {_MOST_PARAMETERS:,} weights: this format is for small models")
+        return self
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of each linear layer."""
+        sizes = [self.inputs, *self.hidden, self.head.outputs]
+        return list(pairwise(sizes))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each tensor in the file."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number, (inputs, outputs) in enumerate(self.layers):
+            shapes |= {f"layers.{number}.weight": (outputs, inputs), f"layers.{number}.bias": (outputs,)}
+        if self.normalise:
+            shapes |= {"observation.mean": (self.inputs,), "observation.std": (self.inputs,)}
+        return shapes
+
+
+class Mlp(nn.Module):
+    """`forward` gives the head's outputs (B, K): logits, values, or a bounded mean."""
+
+    def __init__(self, config: MlpConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList([nn.Linear(inputs, outputs) for inputs, outputs in config.layers])
+        if config.normalise:
+            self.observation = nn.Module()
+            self.observation.register_buffer("mean", torch.zeros(config.inputs))
+            self.observation.register_buffer("std", torch.ones(config.inputs))
+
+    def forward(self, inputs_BD: Tensor) -> Tensor:
+        hidden_BD = inputs_BD
+        if self.config.normalise:
+            hidden_BD = (inputs_BD - self.observation.get_buffer("mean")) / self.observation.get_buffer("std")
+        for layer in self.layers[:-1]:
+            hidden_BD = _ACTIVATIONS[self.config.activation](layer(hidden_BD))
+        outputs_BK = self.layers[-1](hidden_BD)
+        if isinstance(self.config.head, GaussianHead):
+            low_K = [-math.inf if bound is None else bound for bound in self.config.head.low]
+            high_K = [math.inf if bound is None else bound for bound in self.config.head.high]
+            return outputs_BK.clamp(outputs_BK.new_tensor(low_K), outputs_BK.new_tensor(high_K))
+        return outputs_BK
+
+
+def save_mlp(model: Mlp, folder: str | Path) -> None:
+    """Write config.json and model.safetensors; raises ModelError where weights aren't finite."""
+    tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in model.state_dict().items()}
+    _check(model.config, tensors, folder)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    text = json.dumps({"model_type": MODEL_TYPE, **model.config.model_dump(mode="json")}, indent=2)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load_mlp(folder: str | Path) -> Mlp:
+    """The network in a folder, in eval mode; raises ModelError or ConfigError where it isn't exactly what it says."""
+    folder = Path(folder)
+    config = read_mlp_config(folder)
+    path = folder / "model.safetensors"
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"can't read {path}: {error}") from None
+    _check(config, tensors, folder)
+    with torch.device("meta"):
+        model = Mlp(config)
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def read_mlp_config(folder: str | Path) -> MlpConfig:
+    """The shape that a folder's config.json states."""
+    path = Path(folder) / "config.json"
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"can't read {path}: {str(error) or type(error).__name__}") from None
+    if not isinstance(values, dict) or values.pop("model_type", None) != MODEL_TYPE:
+        raise ModelError(f"{path} is not of a small network on vectors: its model_type must be {MODEL_TYPE}")
+    return MlpConfig.parse(values, str(path))
+
+
+def _check(config: MlpConfig, tensors: dict[str, Tensor], folder: str | Path) -> None:
+    shapes = config.shapes
+    strange = sorted(set(tensors) ^ set(shapes))
+    if strange:
+        kind = "lacks" if strange[0] in shapes else "holds, against its config,"
+        raise ModelError(f"{folder} {kind} the tensor {strange[0]}")
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != shapes[name] or tensor.dtype != torch.float32:
+            raise ModelError(
+                f"{folder}: {name} must be float32 of shape {shapes[name]}, "
+                f"found {str(tensor.dtype).removeprefix('torch.')} of {tuple(tensor.shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{folder}: {name} holds values that are not finite")
+    if config.normalise and tensors["observation.std"].min() < _FEWEST_STD:
+        raise ModelError(f"{folder}: observation.std must be at least {_FEWEST_STD:g} everywhere")

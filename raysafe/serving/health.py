@@ -1,0 +1,13 @@
+"""What a gateway knows of its own health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Health:
+    """audit: whether the last row could be written. policy: why the newest policy file was refused, if it was."""
+
+    audit: bool = True
+    policy: str | None = None

@@ -1,0 +1,33 @@
+"""What a gateway serves and how much it takes."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from raysafe.config import Config
+from raysafe.control.capabilities import Capabilities
+from raysafe.guards.policy import Policy
+
+
+class GatewaySettings(Config):
+    """What a gateway serves and how much it takes."""
+
+    model: str = Field(min_length=1, description="The name that clients ask for.")
+    policy: Policy
+    policy_file: str | None = Field(
+        default=None, description="The file that `policy` came from, followed while the service runs; none: it stays."
+    )
+    granted: Capabilities | None = Field(
+        default=None,
+        description="What the model's safety case grants; none where it has no case.",
+    )
+    answer_tokens: int = Field(
+        default=1024,
+        ge=1,
+        description="Most tokens of an answer where a request sets no limit, for budgets.",
+    )
+    request_timeout_s: float = Field(default=120.0, gt=0, description="Longest work of the model on one request.")
+    body_timeout_s: float = Field(default=30.0, gt=0, description="Longest wait for a request's body.")
+    body_bytes: int = Field(default=1 << 20, gt=0, description="Largest request body.")
+    max_requests: int = Field(default=512, ge=1, description="Most requests under way; others are told to come back.")
+    hold_hours: float = Field(default=24.0, gt=0, description="How long what a guard holds waits for a reviewer.")

@@ -1,0 +1,110 @@
+"""What is in force at a gateway for one tenant: its pipeline, the ledger that names the policy, and the budgets. An
+exchange ends under what it began with, whatever becomes of the policy's file meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raysafe.control.capability_guard import CapabilitiesConfig, CapabilityGuard
+from raysafe.errors import ConfigError
+from raysafe.guards.guard import Exchange
+from raysafe.guards.in_force import InForce
+from raysafe.guards.pipeline import Pipeline
+from raysafe.guards.policy import Policy
+from raysafe.guards.reload import Accepted, PolicySource, Refused
+from raysafe.guards.settings import NOTHING, Resources
+from raysafe.serving.ledger import AuditWriter, Ledger
+from raysafe.serving.spending import Counters, Spending, limits_of
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One tenant's."""
+
+    policy: Policy
+    pipeline: Pipeline
+    ledger: Ledger
+    counters: Counters | None
+    answer_tokens: int
+
+    def spending(self, exchange: Exchange) -> Spending | None:
+        """The exchange's draw on budgets; None where none counts it."""
+        guard = capability_guard(self.pipeline)
+        if guard is None or self.counters is None:
+            return None
+        drawn = Spending(self.counters, guard, exchange, exchange.max_tokens or self.answer_tokens)
+        return drawn if drawn.limits else None
+
+
+class Standings:
+    """A gateway's, by tenant, under whatever policy its source says is in force."""
+
+    def __init__(
+        self,
+        source: PolicySource,
+        audit: AuditWriter,
+        counters: Counters | None,
+        answer_tokens: int,
+        resources: Resources = NOTHING,
+    ) -> None:
+        """resources: what the source's guards were given. Raises ConfigError where there are budgets and nothing counts
+        them."""
+        self._resources = resources
+        self._source, self._audit, self._counters = source, audit, counters
+        self._answer_tokens = answer_tokens
+        self._of: tuple[InForce | None, dict[str, Standing]] = (None, {})
+        self._check_budgets(source.current().policy)
+
+    @property
+    def label(self) -> str:
+        """The policy in force, with its version and the beginning of its digest."""
+        return self._source.current().label
+
+    @property
+    def refused(self) -> bool:
+        """Whether the policy's file holds another policy, which was refused."""
+        return self._source.refusal is not None
+
+    def of(self, tenant: str) -> Standing:
+        """What is in force now for a tenant."""
+        in_force = self._source.current()
+        known, made = self._of
+        if known is not in_force:
+            made = {}
+            self._of = (in_force, made)
+        if tenant not in made:
+            ledger = Ledger(self._audit, in_force.label, in_force.policy.record_text)
+            pipeline = in_force.pipeline(tenant)
+            made[tenant] = Standing(in_force.policy, pipeline, ledger, self._counters, self._answer_tokens)
+        return made[tenant]
+
+    def start(self) -> None:
+        """Follow the policy's file, where there is one."""
+        self._source.start(self._changed)
+
+    def stop(self) -> None:
+        self._source.stop()
+
+    def _changed(self, change: Accepted | Refused) -> None:
+        """Record a change before it takes effect; raises where it can't be recorded or may not be."""
+        if isinstance(change, Accepted):
+            self._check_budgets(change.new)
+        self._audit.submit("policy", "gateway", "policy", change.record()).result()
+
+    def _check_budgets(self, policy: Policy) -> None:
+        if self._counters is not None:
+            return
+        policies = (policy, *(policy.for_tenant(tenant) for tenant in policy.tenants))
+        own = [guard for each in policies for guard in each.guards if isinstance(guard, CapabilitiesConfig)]
+        if any(_counts(guard.build(self._resources)) for guard in (*own, CapabilitiesConfig())):
+            raise ConfigError("the policy or the safety case sets budgets, and this gateway has no store to count in")
+
+
+def capability_guard(pipeline: Pipeline) -> CapabilityGuard | None:
+    """The pipeline's guard of capabilities, if it has one."""
+    return next((e.guard for e in pipeline.entries if isinstance(e.guard, CapabilityGuard)), None)
+
+
+def _counts(guard: CapabilityGuard) -> bool:
+    return bool(guard.config.budgets or limits_of(guard, Exchange("", "k", "m", ())))

@@ -1,0 +1,156 @@
+"""A written answer, whole or streamed: chat and plain completions, with tool calls where tools are offered.
+
+Text leaves as the output guards clear it. Tool calls leave together at the end, once the guards of the text and of the
+calls have cleared them: a call whose end is still to come can't be judged.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from raysafe.guards.decision import Decision
+from raysafe.guards.gate import StreamGate
+from raysafe.guards.guard import Exchange, Message, Tool
+from raysafe.serving.backend import Piece, Prompt
+from raysafe.serving.outlet import Outlet
+from raysafe.serving.refusals import explanation
+from raysafe.serving.session import Post, Put, Session
+from raysafe.serving.standing import Standing
+from raysafe.serving.wire.text import DONE, FinishReason, TextFormat, Written
+
+
+class TextRequest(Protocol):
+    """What a request for text says, whatever its wire format."""
+
+    @property
+    def stream(self) -> bool: ...
+
+    @property
+    def include_usage(self) -> bool: ...
+
+    @property
+    def token_limit(self) -> int | None: ...
+
+    def spoken(self) -> tuple[Message, ...]: ...
+
+    def offered(self) -> tuple[Tool, ...]: ...
+
+    def as_prompt(self, exchange: Exchange) -> Prompt: ...
+
+
+class WritingSession(Session):
+    """One request for text."""
+
+    def __init__(
+        self, post: Post, standing: Standing, exchange: Exchange, request: TextRequest, form: TextFormat
+    ) -> None:
+        super().__init__(post, standing, exchange)
+        self._request, self._form = request, form
+        self.stream_mode = request.stream
+        self._released = 0
+
+    async def whole(self) -> dict[str, Any]:
+        """The body of a whole answer; raises ApiError."""
+        async with self._accounted():
+            await self._admit()
+            async with self._working():
+                answer = await self._post.backend.complete(self._request.as_prompt(self._exchange))
+            counts = (answer.prompt_tokens, answer.completion_tokens)
+            self._tokens = sum(counts)
+            exchange, finish = self._exchange, answer.finish_reason
+            exchange.output = answer.text
+            decision = await self._check("output")
+            rows = [self._ledger.decided(exchange, decision, finish_reason=finish)]
+            text = "" if decision.stopped_by else exchange.texts("output")[0]
+            if answer.tool_calls and not decision.stopped_by:
+                exchange.tool_calls = answer.tool_calls
+                decision = await self._check("tool_call")
+                rows.append(self._ledger.decided(exchange, decision, finish_reason=finish))
+            await self._durable(*rows)
+            if decision.stopped_by:
+                self._stopped(decision)
+                why = explanation(decision, await self._keep(decision, finish, counts))
+                return self._form.whole(Written(text, "content_filter", *counts, why))
+            self._outcome = "allowed"
+            self._post.metrics.tokens(*counts)
+            return self._form.whole(Written(text, finish, *counts, calls=exchange.cleared_calls()))
+
+    async def stream(self, put: Put) -> None:
+        """Put the events of a streamed answer; raises ApiError."""
+        async with self._accounted():
+            await self._admit()
+            gate = self._pipeline.stream(self._exchange)
+            last = Piece("", 0, 0)
+            pieces = self._post.backend.stream(self._request.as_prompt(self._exchange))
+            policy = self._standing.policy
+            outlet = Outlet(
+                policy.stream_window, policy.stream_interval_s, lambda text: self._release(put, text, gate.cleared_by)
+            )
+            async with aclosing(pieces), outlet, self._working():
+                gathered = ""
+                async for last in pieces:
+                    gathered += last.text
+                    # guards cost by the call, and nothing leaves in smaller pieces
+                    if not outlet.due(len(gathered)) and last.finish_reason is None:
+                        continue
+                    outlet.offer(await self._fed(gate, gathered))
+                    gathered = ""
+                    if gate.decision is not None:
+                        break
+                if gathered and gate.decision is None:
+                    outlet.offer(await self._fed(gate, gathered))
+                await outlet.settle()
+            self._tokens = last.prompt_tokens + last.completion_tokens
+            rest = outlet.waiting
+            if gate.decision is None:
+                rest += await self._guarded(gate.finish, self._pipeline.inline_at("output"))
+            assert gate.decision is not None
+            self._post.metrics.decided(gate.decision)
+            await self._conclude(put, gate.decision, rest, last)
+
+    async def _fed(self, gate: StreamGate, text: str) -> str:
+        """What may leave once the guards have seen more of the answer."""
+        return await self._guarded(lambda: gate.feed(text), gate.feeds_inline) if text else ""
+
+    async def _release(self, put: Put, text: str, guards: list[str]) -> None:
+        """Let cleared text go, under a row of its own."""
+        row = self._ledger.released(self._exchange, text, self._released, guards)
+        await self._durable(row)
+        await self._put_text(put, text)
+
+    async def _put_text(self, put: Put, text: str) -> None:
+        self._released += len(text)
+        await put(self._form.text(text))
+
+    async def _conclude(self, put: Put, decision: Decision, text: str, last: Piece) -> None:
+        """The decisions on the whole answer and on its calls, their rows, and what is left to send."""
+        exchange, finish = self._exchange, last.finish_reason or "stop"
+        stopped = decision.stopped_by is not None
+        released = self._released + (0 if stopped else len(text))
+        rows = [self._ledger.decided(exchange, decision, finish_reason=last.finish_reason, released=released)]
+        if last.tool_calls and not stopped:
+            exchange.tool_calls = last.tool_calls
+            decision = await self._check("tool_call")
+            rows.append(self._ledger.decided(exchange, decision, finish_reason=finish))
+        await self._durable(*rows)
+        if not stopped and (text or not (self._released or exchange.tool_calls)):
+            await self._put_text(put, text)
+        await self._end(put, decision, finish, last)
+        if self._request.include_usage:
+            await put(self._form.usage(last.prompt_tokens, last.completion_tokens))
+        await put(DONE)
+
+    async def _end(self, put: Put, decision: Decision, finish: FinishReason, last: Piece) -> None:
+        if decision.stopped_by is not None:
+            self._stopped(decision)
+            # a hold ends the generation: what is kept of it is cut short
+            cut = last.finish_reason or "length"
+            kept = await self._keep(decision, cut, (last.prompt_tokens, last.completion_tokens))
+            await put(self._form.end("content_filter", explanation(decision, kept)))
+            return
+        self._outcome = "allowed"
+        self._post.metrics.tokens(last.prompt_tokens, last.completion_tokens)
+        if self._exchange.tool_calls:
+            await put(self._form.calls(self._exchange.cleared_calls()))
+        await put(self._form.end(finish))

@@ -1,0 +1,96 @@
+"""Classifiers and policies on vectors, asked through the replica's interface."""
+
+import asyncio
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import norm
+
+from raysafe.guards.guard import Message
+from raysafe.models.mlp import ClassifierHead, DiscreteHead, GaussianHead, Mlp, MlpConfig, Smoothing, save_mlp
+from raysafe.serving.backend import ModelFailed, Move, NotOffered, Prompt, PromptRefused
+from raysafe.serving.local import load_backend
+from raysafe.serving.replicas import ReplicaSettings
+
+pytestmark = pytest.mark.anyio
+CLASSIFIER = ClassifierHead(labels=("cat", "dog"))
+GAUSSIAN = GaussianHead(low=(-1.0,), high=(1.0,))
+
+
+def serve(folder: Path, head: Any) -> Any:
+    """The network whose outputs are its inputs, in as many parts as the head has."""
+    model = Mlp(MlpConfig(inputs=head.outputs, head=head))
+    model.load_state_dict({"layers.0.weight": torch.eye(head.outputs), "layers.0.bias": torch.zeros(head.outputs)})
+    save_mlp(model, folder)
+    return load_backend(ReplicaSettings(folder=str(folder)))
+
+
+async def test_a_classifier_predicts_the_softmax_of_its_logits(tmp_path: Path) -> None:
+    backend = serve(tmp_path, CLASSIFIER)
+    first, second = await backend.predict(((math.log(3), 0.0), (0.0, 0.0)))
+    assert first.label == "cat" and first.scores == pytest.approx({"cat": 0.75, "dog": 0.25})
+    assert second.scores == pytest.approx({"cat": 0.5, "dog": 0.5})
+    backend.close()
+
+
+async def test_a_discrete_policy_takes_its_best_action_and_a_gaussian_one_its_bounded_mean(tmp_path: Path) -> None:
+    discrete, gaussian = serve(tmp_path / "a", DiscreteHead(actions=3)), serve(tmp_path / "b", GAUSSIAN)
+    assert await discrete.act((0.0, 2.0, 1.0)) == Move(1)
+    assert await gaussian.act((0.5,)) == Move((0.5,))
+    assert await gaussian.act((7.0,)) == Move((1.0,))
+    discrete.close()
+    gaussian.close()
+
+
+async def test_a_smoothed_classifier_certifies_where_its_vote_is_clear_and_abstains_where_it_is_not(
+    tmp_path: Path,
+) -> None:
+    """Logits are the inputs: noise of sigma 1 turns their order with probability Phi(-difference / sqrt 2)."""
+    smoothing = Smoothing(sigma=1.0, selection=50, samples=1000, alpha=0.001)
+    backend = serve(tmp_path, ClassifierHead(labels=("cat", "dog"), smoothing=smoothing))
+    clear, unclear = await backend.predict(((0.0, 2.0), (0.0, 0.0)))
+    assert clear.label == "dog" and set(clear.scores) == {"dog"}
+    assert 0.85 < clear.scores["dog"] < norm.cdf(2**0.5)
+    # the decision boundary is 2 / sqrt 2 away
+    assert clear.radius == pytest.approx(norm.ppf(clear.scores["dog"])) and 1.0 < clear.radius < 2**0.5
+    assert (unclear.label, unclear.scores, unclear.radius) == (None, {}, 0.0)
+    backend.close()
+
+
+async def test_many_at_once_get_their_own_answers(tmp_path: Path) -> None:
+    backend = serve(tmp_path, GAUSSIAN)
+    moves = await asyncio.gather(*(backend.act((n / 128,)) for n in range(-60, 60)))
+    assert moves == [Move((n / 128,)) for n in range(-60, 60)]
+    backend.close()
+
+
+@pytest.mark.parametrize("inputs", [("text",), ((1.0,),), ((1.0, math.nan),), ((1.0, math.inf),)])
+async def test_inputs_that_are_no_vectors_of_the_size_are_refused(inputs: Any, tmp_path: Path) -> None:
+    backend = serve(tmp_path, CLASSIFIER)
+    with pytest.raises(PromptRefused) as refused:
+        await backend.predict(inputs)
+    assert refused.value.code == "invalid_input"
+    backend.close()
+
+
+async def test_an_input_that_overflows_is_a_failure_and_no_answer(tmp_path: Path) -> None:
+    backend = serve(tmp_path, CLASSIFIER)
+    with pytest.raises(ModelFailed):
+        await backend.predict(((1e300, 0.0),))
+    backend.close()
+
+
+async def test_each_offers_its_own_only(tmp_path: Path) -> None:
+    classifier, policy = serve(tmp_path / "a", CLASSIFIER), serve(tmp_path / "b", GAUSSIAN)
+    prompt = Prompt((Message("user", "hi"),))
+    for ask in (
+        classifier.act((1.0, 2.0)), policy.predict(((1.0,),)), policy.complete(prompt), policy.embed(("text",)),
+        anext(policy.stream(prompt)),
+    ):  # fmt: skip
+        with pytest.raises(NotOffered):
+            await ask
+    classifier.close()
+    policy.close()
