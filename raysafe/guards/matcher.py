@@ -7,6 +7,7 @@ text whatever it holds. States are dropped when there are too many.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from copy import copy
@@ -19,18 +20,41 @@ from raysafe.guards.unicode import END_OF_TEXT, IGNORED, SEPARATORS, FoldTable
 
 _OTHER_LETTER = "\x02"
 _MAX_STATES = 4096
+_MAX_STRIDES = 60_000
+_LONGEST_WORD = 24
+_WORDS = re.compile("[^{0}]*[{0}]|[^{0}]+".format(re.escape("".join(sorted(SEPARATORS)))))
+"""A word with the separator after it."""
+_Stride = tuple["_State", int, int]
+"""Where a word leads: the state after it, its last symbol with no phrase under way (-1: none), and the symbol
+that a phrase ends with (-1: none; the state is then that one's)."""
 
 
 class _State(dict[str, "_State"]):
-    """A set of live positions; its items are the transitions met so far."""
+    """A set of live positions; its items are the transitions met so far, its `words` those over whole words."""
 
-    __slots__ = ("after_separator", "matcher", "positions", "quiet", "rule")
+    __slots__ = ("after_separator", "matcher", "positions", "quiet", "rule", "words")
 
     def __init__(self, matcher: Matcher, positions: frozenset[int], after_separator: bool) -> None:
         super().__init__()
         self.matcher, self.positions, self.after_separator = matcher, positions, after_separator
         self.rule = min((matcher.automaton.rule[p] for p in positions if p in matcher.automaton.rule), default=None)
         self.quiet = not positions
+        self.words: dict[str, _Stride] = {}
+
+    def stride(self, word: str) -> _Stride:
+        """`words[word]`, found symbol by symbol where it isn't there yet."""
+        state, quiet_to, rule_at = self, -1, -1
+        for index, symbol in enumerate(word):
+            state = state[symbol]
+            if state.quiet:
+                quiet_to = index
+            elif state.rule is not None:
+                rule_at = index
+                break
+        found = (state, quiet_to, rule_at)
+        if len(word) <= _LONGEST_WORD:
+            self.matcher.remember(self, word, found)
+        return found
 
     def __missing__(self, symbol: str) -> _State:
         target = self if symbol == IGNORED else self.matcher.step(self, symbol)
@@ -48,6 +72,7 @@ class Matcher:
         self.table = FoldTable(frozenset(self.automaton.alphabet), _OTHER_LETTER)
         self.work = 0
         self._states: dict[tuple[frozenset[int], bool], _State] = {}
+        self._strides = 0
         self._beginnings: dict[tuple[str, bool], tuple[int, ...]] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -58,9 +83,23 @@ class Matcher:
         found = self._states.get(key)
         if found is None:
             if len(self._states) >= _MAX_STATES:
-                self._states.clear()
+                self.forget()
             found = self._states[key] = _State(self, positions, after_separator)
         return found
+
+    def remember(self, state: _State, word: str, stride: _Stride) -> None:
+        """Keep where a word leads from a state; all such are dropped where there are too many."""
+        if self._strides >= _MAX_STRIDES:
+            self.forget()
+        self._strides += 1
+        state.words[word] = stride
+
+    def forget(self) -> None:
+        """Drop all states and what they know."""
+        for state in self._states.values():
+            state.words.clear()
+        self._states.clear()
+        self._strides = 0
 
     def root(self, after_separator: bool = True) -> _State:
         return self.state(frozenset(), after_separator)
@@ -166,14 +205,15 @@ class Watch(_Passage):
     def feed(self, text: str, origin: Piece | None = None) -> int | None:
         """The rule of the first phrase, where it ends in this chunk; after that, nothing more may be fed."""
         symbols = text.translate(self._matcher.table)
-        state, quiet_to = self._state, -1
-        for index, symbol in enumerate(symbols):
-            state = state[symbol]
-            if state.quiet:
-                quiet_to = index
-            elif state.rule is not None:
-                self.stopped = self._offsets(text, symbols, range(len(text)))[index]
+        state, quiet_to, at = self._state, -1, 0
+        for word in _WORDS.findall(symbols):
+            state, quiet, rule_at = state.words.get(word) or state.stride(word)
+            if rule_at >= 0:
+                self.stopped = self._offsets(text, symbols, range(len(text)))[at + rule_at]
                 return state.rule
+            if quiet >= 0:
+                quiet_to = at + quiet
+            at += len(word)
         fed = self.fed + len(text) if origin is None else origin.after
         offsets = self._offsets(text, symbols, range(self.fed, fed) if origin is None else origin.starts)
         self._passed(state, symbols, offsets, quiet_to, fed)

@@ -24,6 +24,8 @@ class Outlet:
         self._leaving: asyncio.Future[None] | None = None
         self._waiting: list[str] = []
         self._characters = 0
+        self.sent = 0
+        """Characters that were given to a release."""
 
     @property
     def waiting(self) -> str:
@@ -50,6 +52,7 @@ class Outlet:
         if self._characters and due:
             self._eager, self._last = 0, time.monotonic()
             self._leaving = asyncio.ensure_future(self._release(self.waiting))
+            self.sent += self._characters
             self._waiting, self._characters = [], 0
 
     async def settle(self) -> None:

@@ -6,6 +6,8 @@ calls have cleared them: a call whose end is still to come can't be judged.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -87,52 +89,59 @@ class WritingSession(Session):
             outlet = Outlet(
                 policy.stream_window, policy.stream_interval_s, lambda text: self._release(put, text, gate.cleared_by)
             )
-            async with aclosing(pieces), outlet, self._working():
-                gathered = ""
-                async for last in pieces:
-                    gathered += last.text
-                    # guards cost by the call, and nothing leaves in smaller pieces
-                    if not outlet.due(len(gathered)) and last.finish_reason is None:
-                        continue
-                    outlet.offer(await self._fed(gate, gathered))
+            async with outlet:
+                async with aclosing(pieces), self._working():
                     gathered = ""
-                    if gate.decision is not None:
-                        break
-                if gathered and gate.decision is None:
-                    outlet.offer(await self._fed(gate, gathered))
-                await outlet.settle()
-            self._tokens = last.prompt_tokens + last.completion_tokens
-            rest = outlet.waiting
-            if gate.decision is None:
-                rest += await self._guarded(gate.finish, self._pipeline.inline_at("output"))
-            assert gate.decision is not None
-            self._post.metrics.decided(gate.decision)
-            await self._conclude(put, gate.decision, rest, last)
+                    async for last in pieces:
+                        gathered += last.text
+                        # guards cost by the call, and nothing leaves in smaller pieces
+                        if not outlet.due(len(gathered)) and last.finish_reason is None:
+                            continue
+                        outlet.offer(await self._fed(gate, gathered))
+                        gathered = ""
+                        if gate.decision is not None:
+                            break
+                    if gathered and gate.decision is None:
+                        outlet.offer(await self._fed(gate, gathered))
+                self._tokens = last.prompt_tokens + last.completion_tokens
+                rest = outlet.waiting
+                if gate.decision is None:
+                    rest += await self._guarded(gate.finish, self._pipeline.inline_at("output"))
+                assert gate.decision is not None
+                self._post.metrics.decided(gate.decision)
+                await self._conclude(put, gate.decision, rest, last, outlet)
 
     async def _fed(self, gate: StreamGate, text: str) -> str:
         """What may leave once the guards have seen more of the answer."""
         return await self._guarded(lambda: gate.feed(text), gate.feeds_inline) if text else ""
 
-    async def _release(self, put: Put, text: str, guards: list[str]) -> None:
-        """Let cleared text go, under a row of its own."""
+    def _release(self, put: Put, text: str, guards: list[str]) -> Coroutine[Any, Any, None]:
+        """Let cleared text go, under a row of its own, which is written now: rows stand in the order of decisions."""
         row = self._ledger.released(self._exchange, text, self._released, guards)
-        await self._durable(row)
-        await self._put_text(put, text)
+
+        async def leave() -> None:
+            await self._durable(row)
+            await self._put_text(put, text)
+
+        return leave()
 
     async def _put_text(self, put: Put, text: str) -> None:
         self._released += len(text)
         await put(self._form.text(text))
 
-    async def _conclude(self, put: Put, decision: Decision, text: str, last: Piece) -> None:
+    async def _conclude(self, put: Put, decision: Decision, text: str, last: Piece, outlet: Outlet) -> None:
         """The decisions on the whole answer and on its calls, their rows, and what is left to send."""
         exchange, finish = self._exchange, last.finish_reason or "stop"
         stopped = decision.stopped_by is not None
-        released = self._released + (0 if stopped else len(text))
+        released = outlet.sent + (0 if stopped else len(text))
         rows = [self._ledger.decided(exchange, decision, finish_reason=last.finish_reason, released=released)]
         if last.tool_calls and not stopped:
             exchange.tool_calls = last.tool_calls
             decision = await self._check("tool_call")
             rows.append(self._ledger.decided(exchange, decision, finish_reason=finish))
+        async with asyncio.timeout(self._post.timeout_s):
+            # the last release may be under way still: its row was not waited for before these were written
+            await outlet.settle()
         await self._durable(*rows)
         if not stopped and (text or not (self._released or exchange.tool_calls)):
             await self._put_text(put, text)

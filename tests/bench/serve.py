@@ -53,7 +53,7 @@ def ten_guards() -> dict[str, Any]:
     for guard in values["guards"]:
         if guard["kind"] == "rate":
             guard |= {"requests_per_minute": 1e9, "characters_per_minute": 1e12}
-    kinds = ("pii", "secrets", "canary", "injection", "gibberish")
+    kinds = ("pii", "secrets", "canary", "injection", "capabilities")
     linear = {"kind": "linear", "name": "jailbreaks", "model": "jailbreak", "threshold": 0.9}
     values["guards"] += [*({"kind": kind} for kind in kinds), linear]
     return values
@@ -108,16 +108,22 @@ class Side:
     def __init__(self, port: int, secret: str, server: int, stream: bool, **options: Any) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port)
         self._headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
-        message = {"role": "user", "content": TEXT}
-        self._body = json.dumps({"model": "null", "messages": [message], "stream": stream, **options})
+        self._options = {"model": "null", "stream": stream, **options}
+        self._count = 0
         self._clock = (~server << 3) | 2  # the CPU clock of another process, see clock_getcpuclockid(3)
         self.latencies_ms: list[float] = []
         self.cpu_ms = 0.0
 
+    def _body(self) -> str:
+        """A request of 1,000 characters, each time others: nothing is found in a cache that is in no service's."""
+        self._count += 1
+        text = f"{self._count:06d} {TEXT[7:]}"
+        return json.dumps({**self._options, "messages": [{"role": "user", "content": text}]})
+
     def first_words(self) -> float:
         """Seconds to the first event of a streamed answer with text in it; the rest is read and dropped."""
         started = time.perf_counter()
-        self._http.request("POST", "/v1/chat/completions", self._body, self._headers)
+        self._http.request("POST", "/v1/chat/completions", self._body(), self._headers)
         answer = self._http.getresponse()
         while b'"content"' not in (line := answer.readline()):
             if not line:
@@ -130,7 +136,7 @@ class Side:
         cpu_ns = time.clock_gettime_ns(self._clock)
         for _ in range(requests):
             started = time.perf_counter()
-            self._http.request("POST", "/v1/chat/completions", self._body, self._headers)
+            self._http.request("POST", "/v1/chat/completions", self._body(), self._headers)
             answer = self._http.getresponse()
             body = answer.read()
             elapsed_ms = (time.perf_counter() - started) * 1000

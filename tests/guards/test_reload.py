@@ -281,9 +281,11 @@ def test_readers_see_one_policy_or_the_other_and_never_a_mix(path: Path) -> None
     seen, ending = set[str](), threading.Event()
 
     def write() -> None:
-        for turn in range(16):
+        for turn in range(8):
             path.write_text(NEW if turn % 2 == 0 else OLD)
-            time.sleep(0.005)
+            deadline = time.monotonic() + 20
+            while file.current().policy.name != ("old", "new")[turn % 2 == 0] and time.monotonic() < deadline:
+                time.sleep(0.001)
         ending.set()
 
     writer = threading.Thread(target=write)
