@@ -10,6 +10,7 @@ from raysafe.guards.guard import Stage, ToolCall
 from raysafe.serving.refusals import guard_failed, withheld
 from raysafe.serving.session import Session
 from raysafe.serving.wire.vectors import (
+    EmbeddingRequest,
     PredictRequest,
     embeddings_body,
     move_arguments,
@@ -26,7 +27,7 @@ ACT = "act"
 class AnsweringSession(Session):
     """One request to a model that doesn't write."""
 
-    async def embed(self) -> dict[str, Any]:
+    async def embed(self, request: EmbeddingRequest) -> dict[str, Any]:
         """The body of an answer with embeddings. No text leaves, so that output guards have nothing to read."""
         async with self._accounted():
             await self._admit()
@@ -37,7 +38,7 @@ class AnsweringSession(Session):
             await self._durable(row)
             self._outcome = "allowed"
             self._post.metrics.tokens(found.prompt_tokens, 0)
-            return embeddings_body(self._exchange.model, found)
+            return embeddings_body(self._exchange.model, found, request.encoding_format or "float")
 
     async def predict(self, request: PredictRequest) -> dict[str, Any]:
         """The body of an answer with predictions, which output guards read as JSON."""

@@ -162,7 +162,7 @@ class Gateway:
     async def embeddings(self, request: Request) -> Response:
         key, asked = await self._asked(request, EmbeddingRequest)
         session = self._answering(await self._exchange(request, key, "embeddings", _inputs(asked.input)))
-        return await whole_response(request.receive, self._door, session.embed(), session.headers)
+        return await whole_response(request.receive, self._door, session.embed(asked), session.headers)
 
     async def predict(self, request: Request) -> Response:
         key, asked = await self._asked(request, PredictRequest)

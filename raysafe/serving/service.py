@@ -69,6 +69,9 @@ class ServiceConfig(Placement):
     upstream_key_env: str | None = Field(
         default=None, description="Environment variable of the gateways that holds the upstream server's API key."
     )
+    upstream_capabilities: str | None = Field(
+        default=None, description="YAML file of what the upstream's model may do; by default it writes, without tools."
+    )
     unreviewed_upstream: bool = Field(
         default=False, description="Say that nobody has reviewed the model behind the upstream; kept in the audit log."
     )
@@ -139,8 +142,11 @@ def plan_service(config: ServiceConfig) -> Plan:
             name, label, model = config.name or version.name, version.label, _replica(config, version)
             names = (version.name, version.label, version.digest)
         else:
-            # what nobody has reviewed is granted nothing: it writes, and calls no tools
-            version, granted, names = None, Capabilities(), ()
+            # what nobody has reviewed writes, and calls no tools, unless the operator answers for it
+            granted = (
+                Capabilities.load(config.upstream_capabilities) if config.upstream_capabilities else Capabilities()
+            )
+            version, names = None, ()
             name, model = _upstream_name(store, config), _upstream(config)
             label = f"{config.upstream_model} at {config.upstream}"
         killed = why_killed(store, {name, *names})
@@ -171,7 +177,7 @@ def _registered(config: ServiceConfig) -> str:
     """The model that is named; raises ConfigError where none is, or where settings of an upstream have no effect."""
     if config.model is None:
         raise ConfigError("what should be served? Name a registered model, or give --upstream with a server's base URL")
-    for field in ("upstream_model", "upstream_key_env", "unreviewed_upstream"):
+    for field in ("upstream_model", "upstream_key_env", "upstream_capabilities", "unreviewed_upstream"):
         if getattr(config, field):
             raise ConfigError(f"{field} has no effect without upstream: leave it out, or give the server's base URL")
     return config.model
@@ -258,6 +264,8 @@ def acknowledge(config: ServiceConfig, plan: Plan) -> None:
         return
     url = absolute(config.store or default_url())
     details = {"upstream": config.upstream, "upstream_model": config.upstream_model, "policy": plan.policy.name}
+    granted = plan.application.gateway.granted
+    details["capabilities"] = granted.model_dump(mode="json") if granted else None
     with AuditLog(audit_folder(url), writer="service", unique=True) as audit:
         audit.append("unreviewed upstream served", person(), plan.application.gateway.model, details)
 

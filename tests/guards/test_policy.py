@@ -17,7 +17,8 @@ RULES = [{"name": "r", "phrases": ["a b"]}]
 
 def test_the_packaged_policy_names_its_guards_in_order() -> None:
     pipeline = default_policy().build()
-    assert [entry.guard.name for entry in pipeline.entries] == ["length", "rate", "harmful-requests", "harmful-answers"]
+    names = [entry.guard.name for entry in pipeline.entries]
+    assert names == ["length", "rate", "harmful-requests", "injection", "jailbreaks", "harmful-answers"]
     assert pipeline.inline
 
 

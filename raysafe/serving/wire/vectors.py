@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -18,7 +20,7 @@ class EmbeddingRequest(Wire):
 
     model: str
     input: Annotated[tuple[str, ...], Field(min_length=1, max_length=2048, fail_fast=True)]
-    encoding_format: Literal["float"] | None = None
+    encoding_format: Literal["float", "base64"] | None = None
     user: str | None = None
 
     @field_validator("input", mode="before")
@@ -56,10 +58,16 @@ class ActRequest(Wire):
         return json.dumps(self.observation)
 
 
-def embeddings_body(model: str, found: Embeddings) -> dict[str, Any]:
-    data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(found.vectors)]
+def embeddings_body(model: str, found: Embeddings, encoding: Literal["float", "base64"]) -> dict[str, Any]:
+    """base64: of 32-bit floats, little-endian, as OpenAI's client asks by default."""
+    write = _packed if encoding == "base64" else list
+    data = [{"object": "embedding", "index": i, "embedding": write(vector)} for i, vector in enumerate(found.vectors)]
     counts = {"prompt_tokens": found.prompt_tokens, "total_tokens": found.prompt_tokens}
     return {"object": "list", "data": data, "model": model, "usage": counts}
+
+
+def _packed(vector: tuple[float, ...]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def predictions_text(predictions: tuple[Prediction, ...]) -> str:
