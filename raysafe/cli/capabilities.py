@@ -54,7 +54,7 @@ def show(
     print_table(("capability", "isolation"), isolated)
     if config.budgets:
         budgets = [
-            (r.subject, ", ".join(r.only) or "all", r.resource, r.window, f"{r.limit:,g}") for r in config.budgets
+            (r.subject, ", ".join(r.only) or "all", r.resource, r.window, f"{r.limit:,.12g}") for r in config.budgets
         ]
         print_table(("each", "which", "resource", "window", "limit"), budgets)
     if case.decision is None:

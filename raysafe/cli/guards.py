@@ -1,4 +1,4 @@
-"""`raysafe guards train | test`."""
+"""`raysafe guards check | seal | test | train | probe`: policies, and the guards that are trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from raysafe.cli.guard_policy import check, seal
+from raysafe.cli.guard_probe import LabelField, TextField, probe
 from raysafe.cli.output import print_json, print_table
+from raysafe.cli.registry import AsJson
 from raysafe.errors import ConfigError, DataError
 from raysafe.runtime.bar import Bar
 
@@ -19,14 +22,11 @@ if TYPE_CHECKING:
 
 Arg = tyro.conf.arg
 Positional = tyro.conf.Positional
-AsJson = Annotated[bool, Arg(name="json", help="Print JSON instead of tables.")]
-TextField = Annotated[str | None, Arg(help="Field of the text; text, prompt, question or instruction by default.")]
-LabelField = Annotated[str, Arg(help="Field of the label: attack, harmful, unsafe or 1; benign, safe or 0.")]
 
 
 def main(argv: list[str]) -> int:
     """Run one of the subcommands."""
-    commands = {"test": test, "train": train}
+    commands = {"check": check, "seal": seal, "test": test, "train": train, "probe": probe}
     return tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="raysafe guards", description=__doc__)
 
 

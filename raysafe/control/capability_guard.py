@@ -120,7 +120,7 @@ def describe(granted: Capabilities) -> list[tuple[str, str]]:
         return "all" if "*" in names else ", ".join(names) or "none"
 
     def rate(limit: float | None) -> str:
-        return "no limit" if limit is None else f"{limit:,g} a minute"
+        return "no limit" if limit is None else f"{limit:,.12g} a minute"
 
     unlimited = granted.recipients >= UNLIMITED.recipients
     return [
