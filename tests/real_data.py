@@ -13,3 +13,5 @@ STORIES = SHARED / "stories260K"
 HH_RLHF = SHARED / "hh-rlhf" / "harmless-base-test.jsonl.gz"
 SMOLLM2 = Path(os.environ.get("RAYSAFE_SMOLLM2", CACHE / "SmolLM2-135M-Instruct"))
 RATED = Path(os.environ.get("RAYSAFE_RATED_SENTENCES", CACHE / "rated-sentences"))
+GUARD_PROMPTS = Path(os.environ.get("RAYSAFE_GUARD_PROMPTS", CACHE / "guard-prompts"))
+"""Attacks, requests and benign prompts that tests.bench.guards_data fetches."""

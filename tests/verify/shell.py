@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from raysafe.runtime.run import Run
 from tests.verify.readme import ROOT
@@ -21,6 +25,13 @@ def user_environment() -> dict[str, str]:
     hidden = ("OMP_NUM_THREADS", "RAY_AUTH_MODE", "RAYSAFE_STORE")
     own = {name: value for name, value in os.environ.items() if name not in hidden}
     return own | {"PATH": f"{BIN}:{own['PATH']}", "COLUMNS": "110"}
+
+
+class Served(NamedTuple):
+    """What a service printed, less the secret of its first API key, and that secret."""
+
+    printed: str
+    key: str
 
 
 class Shell:
@@ -57,6 +68,26 @@ class Shell:
         found = re.search(r"^run +(\S+)$", printed, re.MULTILINE)
         assert found, printed
         return os.path.relpath(found[1], self.folder) if found[1].startswith("/") else found[1]
+
+    @contextmanager
+    def serving(self, command: str, log: str, **environment: str) -> Iterator[Served]:
+        """A service that runs in the foreground, until Ctrl-C; it is up when it has said where."""
+        path = self.folder / log
+        with path.open("w") as out:
+            given = user_environment() | environment
+            process = subprocess.Popen(shlex.split(command), cwd=self.folder, env=given, stdout=out, stderr=out)
+        try:
+            deadline = time.monotonic() + 300
+            while "Ctrl-C stops it" not in path.read_text() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.5)
+            printed = path.read_text()
+            assert process.poll() is None and "Ctrl-C stops it" in printed, printed
+            key = re.search(r"rs-[\w-]+", printed)
+            assert key, printed
+            yield Served(printed.replace(key[0], "rs-…"), key[0])
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(120)
 
     def opened(self, run: str) -> Run:
         """A run by the path that a command named."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
-import subprocess
-import time
 
 import httpx
 import openai
 import pytest
 
 from tests.verify.readme import publish
-from tests.verify.shell import Shell, user_environment
+from tests.verify.shell import Shell
 
 
 @pytest.mark.slow
@@ -45,19 +41,9 @@ def test_train_register_examine_review_serve_audit(shell: Shell) -> None:
 
 def serve(shell: Shell) -> None:
     """Serve the approved model, ask it by the official client, whole and streaming, and end it by Ctrl-C."""
-    command = ["raysafe", "serve", "tiny", "--port", "8901"]
-    log = shell.folder / "serve.log"
-    with log.open("w") as out:
-        service = subprocess.Popen(command, cwd=shell.folder, env=user_environment(), stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 120
-        while "/v1" not in log.read_text() and service.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.5)
-        printed = log.read_text()
-        assert service.poll() is None, printed
-        key = re.search(r"rs-[\w-]+", printed)
-        assert key, printed
-        client = openai.OpenAI(base_url="http://127.0.0.1:8901/v1", api_key=key[0])
+    command = "raysafe serve tiny --port 8901"
+    with shell.serving(command, "serve.log") as service:
+        client = openai.OpenAI(base_url="http://127.0.0.1:8901/v1", api_key=service.key)
         ask = {"model": "tiny", "max_tokens": 16}
         asked: list = [{"role": "user", "content": "how do i bake a lemon cake?"}]
         assert client.chat.completions.create(messages=asked, **ask).choices[0].message.content
@@ -67,16 +53,13 @@ def serve(shell: Shell) -> None:
         answer = httpx.post(
             "http://127.0.0.1:8901/v1/chat/completions",
             json=body,
-            headers={"Authorization": f"Bearer {key[0]}"},
+            headers={"Authorization": f"Bearer {service.key}"},
             timeout=60,
         )
         assert answer.status_code == 400
-        shell.lines += [f"$ {' '.join(command)}", *printed.replace(key[0], "rs-…").rstrip().splitlines(), ""]
+        shell.lines += [f"$ {command}", *service.printed.rstrip().splitlines(), ""]
         shell.lines += [
             "$ curl http://127.0.0.1:8901/v1/chat/completions -H 'Authorization: Bearer rs-…' \\",
             f"    -H 'Content-Type: application/json' -d '{json.dumps(body)}'",
             answer.text,
         ]
-    finally:
-        service.send_signal(signal.SIGINT)
-        service.wait(60)
