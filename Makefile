@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
+PEERS := .venv-guards
+PEERS_STAMP := $(PEERS)/.installed
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 # real data and models that the slower tests use where they are; RAYSAFE_TEST_DATA names another folder
@@ -51,7 +53,14 @@ $(BENCH_STAMP): pyproject.toml constraints.txt tests/bench/requirements.txt
 
 bench-setup: $(BENCH_STAMP)
 
-bench: setup bench-setup
+# NeMo Guardrails and LLM Guard pin what RaySafe doesn't
+$(PEERS_STAMP): tests/bench/guards-requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/guards-requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-guard==0.3.16
+	@touch $@
+
+bench: setup bench-setup test-data $(PEERS_STAMP)
 	$(BIN)/python -m tests.bench.dpo plain
 	$(BENCH)/bin/python -m tests.bench.dpo trl --data $(RAYSAFE_TEST_DATA)/hh-rlhf/harmless-base-test.jsonl.gz
 	$(BENCH)/bin/python -m tests.bench.trl_losses
@@ -61,6 +70,9 @@ bench: setup bench-setup
 	$(BIN)/python -m tests.bench.weight_sync
 	$(BIN)/python -m tests.bench.generate
 	$(BIN)/python -m tests.bench.serve
+	$(BIN)/python -m tests.bench.ways_in
+	$(BIN)/python -m tests.bench.budgets
+	$(BIN)/python -m tests.bench.guards --peers $(PEERS)/bin/python
 
 # vLLM pins its own torch and transformers, and its companions' builds are for CUDA
 $(VLLM_STAMP): pyproject.toml tests/bench/vllm-requirements.txt
@@ -78,6 +90,7 @@ test-data: bench-setup
 		script=$(RAYSAFE_TEST_DATA)/fetch_$$name.py; \
 		if test -f $$script; then $(BENCH)/bin/python $$script || exit 1; fi; \
 	done
+	$(BENCH)/bin/python -m tests.bench.guards_data
 
 lint: setup
 	$(BIN)/ruff check .
@@ -96,4 +109,4 @@ constraints: setup
 		--extra dev pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(VLLM) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(VLLM) $(PEERS) .pytest_cache .ruff_cache .hypothesis
