@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -13,10 +14,18 @@ import pytest
 from hypothesis import settings
 
 import raysafe  # noqa: F401
+from tests.examples import examples
+from tests.postgresql import postgresql, postgresql_socket  # noqa: F401
 
 # how long an example takes says more of the machine's load than of the code
-settings.register_profile("raysafe", deadline=None)
+settings.register_profile("raysafe", deadline=None, max_examples=examples(100))
 settings.load_profile("raysafe")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector needn't walk it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import codecs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 WALL = "\u16a0"
 """Stands for what is no text: a letter of no phrase, so that no phrase reaches over it."""
@@ -51,12 +51,22 @@ class Encoding:
     """A stretch that may be a run: as many characters as its fewest digits, from a digit on."""
 
     without_digits: dict[int, None] = field(init=False)
+    _classes: bytes = field(init=False)
+    """A table for `bytes.translate`: 1 for what may be in a run, 0 for the rest."""
 
     def __post_init__(self) -> None:
         digits, every = re.escape(self.digits), re.escape(self.digits + self.between)
         object.__setattr__(self, "characters", self.digits + self.between)
         object.__setattr__(self, "without_digits", dict.fromkeys(map(ord, self.digits)))
         object.__setattr__(self, "run", re.compile(f"[{digits}][{every}]{{{self.least - 1},}}"))
+        object.__setattr__(self, "_classes", bytes(chr(byte) in self.characters for byte in range(128)) + bytes(128))
+
+    def may_run(self, ascii_text: bytes) -> bool:
+        """Whether as many characters as a run has stand together: `run` finds nothing where they don't.
+
+        A search for equal bytes skips most of a text, where `run` looks at every character.
+        """
+        return b"\x01" * self.least in ascii_text.translate(self._classes)
 
     def counts(self, run: str) -> bool:
         """Whether a stretch has the digits of a run."""
@@ -174,3 +184,15 @@ ENCODINGS = (
     Encoding("morse", ".-·•∙–—−_", " /|\n", 8, 1, _morse),
 )
 """In the order in which they are looked for."""
+
+
+@lru_cache(maxsize=16)
+def stretches(text: str) -> frozenset[str]:
+    """Names of the encodings whose `run` is found in the text. Several guards look at one text: the last are kept."""
+    # characters beyond ASCII become a question mark, which is in no run; of all digits, only Morse has such
+    plain, ascii_only = text.encode("ascii", "replace"), text.isascii()
+    return frozenset(
+        encoding.name
+        for encoding in ENCODINGS
+        if (encoding.may_run(plain) or not (ascii_only or encoding.characters.isascii())) and encoding.run.search(text)
+    )

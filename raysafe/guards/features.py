@@ -20,6 +20,7 @@ ORDERS = (3, 4, 5)
 LONGEST_WORD = 24
 _PRIME = np.uint32(0x01000193)
 _MIX = np.uint32(0x9E3779B1)
+_HALF, _UNUSED = np.uint32(15), np.uint32(32 - BITS)
 _SALTS = {order: np.uint32(0x85EBCA6B * order & 0xFFFFFFFF) for order in (*ORDERS, 1, 2)}
 _POWERS = np.array([pow(0x01000193, k, 1 << 32) for k in range(LONGEST_WORD + 1)], dtype=np.uint32)
 _SPACE = ord(" ")
@@ -86,20 +87,25 @@ def words(bytes_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the words of a folded text begin, and the uint32 hash of each; bytes after a word's 24th count alike."""
     inside_N = _IN_WORD[bytes_N]
     begins_N = inside_N.copy()
-    begins_N[1:] &= ~inside_N[:-1]
-    starts_W = np.flatnonzero(begins_N)
+    np.greater(inside_N[1:], inside_N[:-1], out=begins_N[1:])
+    starts_W = begins_N.nonzero()[0]
     if starts_W.size == 0:
         return starts_W, np.zeros(0, dtype=np.uint32)
-    word_N = np.maximum(np.cumsum(begins_N) - 1, 0)
-    place_N = np.clip(np.arange(bytes_N.size) - starts_W[word_N], 0, LONGEST_WORD)
-    terms_N = np.where(inside_N, bytes_N.astype(np.uint32) * _POWERS[place_N], np.uint32(0))
+    at_N = np.arange(bytes_N.size)
+    place_N = np.minimum(at_N - np.maximum.accumulate(at_N * begins_N), LONGEST_WORD)
+    terms_N = bytes_N.astype(np.uint32)
+    terms_N *= _POWERS.take(place_N)
+    terms_N *= inside_N
     return starts_W, np.add.reduceat(terms_N, starts_W, dtype=np.uint32)
 
 
 def _bucket(values: np.ndarray, kind: int) -> np.ndarray:
-    mixed = (values ^ _SALTS[kind]) * _MIX
-    mixed ^= mixed >> np.uint32(15)
-    return (mixed * _MIX) >> np.uint32(32 - BITS)
+    mixed = values ^ _SALTS[kind]
+    mixed *= _MIX
+    mixed ^= mixed >> _HALF
+    mixed *= _MIX
+    mixed >>= _UNUSED
+    return mixed
 
 
 def windows(length: int, size: int) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 WORD = 400
 """Characters of an entity without white space in it, at most, with those around it that decide whether it is one."""
@@ -25,7 +26,9 @@ _SHORT = 256
 """In texts of fewer characters one pattern is faster than a look for each need."""
 _PREFIX = 64
 """Characters at the end of a text in which a trigger may be under way."""
-_DIGIT = re.compile(r"\d")
+_DIGIT, _DIGITS, _ASCII_DIGITS = re.compile(r"\d"), re.compile(r"\d+"), re.compile(r"[0-9]+")
+_TRY = 8
+"""Characters that a search passes in the time of one try at a place, at least."""
 
 Place = tuple[int, int]
 Check = Callable[[re.Match[str]], Place | None]
@@ -54,9 +57,10 @@ class Shape:
     """One kind of entity: what a pattern finds and `check` agrees to, which says where the entity is in the match.
 
     The pattern repeats nothing without a bound. `needs`: every match has one of these in it (in lower case); empty for
-    no such rule. `digits`: every match has a digit in it. Entities are words of at most WORD characters or digits of at
-    most NUMBER, unless `reach` says how many characters after the beginning of `opening`, or of one of the `triggers`
-    (phrases in lower case), decide about one.
+    no such rule. `digits`: every match has a digit in it, after at most `lead` characters where that is known; so has
+    every match of `opening` then. Entities are words of at most WORD characters or digits of at most NUMBER, unless
+    `reach` says how many characters after the beginning of `opening`, or of one of the `triggers` (phrases in lower
+    case), decide about one.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Shape:
     check: Check = whole_match
     needs: tuple[str, ...] = ()
     digits: bool = False
+    lead: int | None = None
     opening: re.Pattern[str] | None = None
     triggers: tuple[str, ...] = ()
     reach: int = 0
@@ -77,6 +82,23 @@ class Shape:
             else:
                 yield match.start(), *place
                 start = max(place[1], match.start() + 1)
+
+    def found_at(self, text: str, runs: Sequence[Place], start: int, limit: int) -> Iterator[tuple[int, int, int]]:
+        """What `found` gives, from the `runs` of digits in the text on: a few tries where these are few."""
+        lead = self.lead
+        places = sum(end - begin for begin, end in runs) + (lead or 0) * len(runs)
+        if lead is None or places * _TRY > len(text) - start:
+            yield from self.found(text, start, limit)
+            return
+        for begin, end in runs:
+            for at in range(max(start, begin - lead), min(end, limit)):
+                if at < start or (match := self.pattern.match(text, at)) is None:
+                    continue
+                start = at + 1
+                place = self.check(match)
+                if place is not None:
+                    yield at, *place
+                    start = max(start, place[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +118,20 @@ class Finder:
     """Characters that patterns were set on, counted anew for each, which is what linearity is measured by."""
     digits: bool = field(init=False)
     """Whether any entity needs a digit."""
-    openings: list[tuple[re.Pattern[str], int]] = field(init=False)
+    openings: list[tuple[re.Pattern[str], int, bool]] = field(init=False)
+    """Patterns, their reach, and whether a digit is in each of their matches."""
     screen: re.Pattern[str] | None = field(init=False)
     """What a text without digits has in it, folded, where it holds any entity; none where that can't be said."""
     under_way: re.Pattern[str] | None = field(init=False)
     """The words at the end of a text that a trigger may begin with."""
 
     def __post_init__(self) -> None:
-        self.openings = [(shape.opening, shape.reach) for shape in self.shapes if shape.opening is not None]
+        self.openings = [
+            (shape.opening, shape.reach, shape.lead is not None) for shape in self.shapes if shape.opening is not None
+        ]
         triggers = {trigger: shape.reach for shape in self.shapes for trigger in shape.triggers}
         if triggers:
-            self.openings.append((phrases(triggers), max(triggers.values())))
+            self.openings.append((phrases(triggers), max(triggers.values()), False))
         without = [shape for shape in self.shapes if not shape.digits]
         needs = _tree([need for shape in without for need in shape.needs], " ", whole=True)
         self.screen = re.compile(needs or r"(?!)") if all(shape.needs for shape in without) else None
@@ -152,7 +177,10 @@ class Stream:
         number = max(len(text.rstrip(_NUMBER_CHARACTERS)), done)
         if number < limit and _DIGIT.search(text, number):
             limit = min(limit, number if size - number < 2 * NUMBER else size - NUMBER)
-        for opening, reach in self._finder.openings:
+        digits = self._finder.digits and digit_runs(text)
+        for opening, reach, digit in self._finder.openings:
+            if digit and not digits:
+                continue
             if (match := opening.search(text, max(done, size - reach))) is not None:
                 limit = min(limit, match.start())
         under_way = self._finder.under_way
@@ -162,17 +190,23 @@ class Stream:
 
     def _search(self, limit: int) -> None:
         """Find what begins before `limit` and hasn't been searched for."""
-        text, offset, folded, digit = self._text, self._offset, _folded(self._text), _DIGIT.search(self._text)
+        text, offset, folded, runs = self._text, self._offset, _folded(self._text), digit_runs(self._text)
         searched, self._searched = self._searched, limit + offset
-        screen = self._finder.screen if len(text) < _SHORT and not (self._finder.digits and digit) else None
+        screen = self._finder.screen if len(text) < _SHORT and not (self._finder.digits and runs) else None
         if screen is not None and screen.search(folded) is None:
             return
         for kind, shape in enumerate(self._finder.shapes):
-            if (shape.digits and digit is None) or not (shape.needs == () or any(n in folded for n in shape.needs)):
+            if shape.digits and not runs:
                 continue
+            for need in shape.needs:
+                if need in folded:
+                    break
+            else:
+                if shape.needs:
+                    continue
             start = max(self._behind.get(kind, 0), searched) - offset
             self._finder.work += max(len(text) - start, 0)
-            for at, begin, end in shape.found(text, start, limit):
+            for at, begin, end in shape.found_at(text, runs, start, limit):
                 self._pending.append(Found(at + offset, begin + offset, end + offset, kind))
                 self._behind[kind] = max(end, at + 1) + offset
         self._pending.sort(key=lambda found: (found.start, found.end))
@@ -199,6 +233,12 @@ class Stream:
         if to > self.settled:
             parts.append(Part(self._text[self.settled - self._offset : to - self._offset], kind))
             self.settled = to
+
+
+@lru_cache(maxsize=8)
+def digit_runs(text: str) -> tuple[Place, ...]:
+    """Where digits stand together. Several guards look at one text, so the last ones are kept."""
+    return tuple(run.span() for run in (_ASCII_DIGITS if text.isascii() else _DIGITS).finditer(text))
 
 
 def phrases(words: Iterable[str]) -> re.Pattern[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from raysafe.guards.decision import UNFINISHED, Decision, Entry
 from raysafe.guards.filters import WholeText, open_filter
@@ -138,7 +137,9 @@ class _Link:
         self._elapsed_s += time.perf_counter() - started
         if isinstance(result, Step):
             self._settled = result.settled
-            return replace(result, verdict=result.verdict.timed(self._elapsed_s)) if result.verdict else result
+            if result.verdict is None:
+                return result
+            return Step(result.text, result.settled, result.verdict.timed(self._elapsed_s))
         result = result.timed(self._elapsed_s)
         if result.stops:
             return Step("", self._settled, result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
@@ -18,6 +19,15 @@ from raysafe.guards.readings import readings
 from raysafe.guards.scored import ScoredConfig, ScoredGuard
 from raysafe.guards.settings import NOTHING, Resources
 from raysafe.guards.signs import SignFinder
+
+_BORDER = re.compile(r"[-=#*~_]{3}")
+_NEEDS: dict[str, Callable[[str], bool]] = {
+    "control tokens": lambda text: "<" in text or "[" in text,
+    "forged roles": lambda text: ":" in text or "##" in text or "<" in text or "[" in text,
+    "forged borders": lambda text: _BORDER.search(text) is not None,
+    "model named as a filter": lambda text: ":" in text,
+}
+"""What a text has in it where it holds a structure: few do, and this is found in a twentieth of the time."""
 
 STRUCTURES: dict[str, tuple[float, re.Pattern[str]]] = {
     "control tokens": (
@@ -77,7 +87,11 @@ class InjectionGuard(ScoredGuard):
     def signs(self, text: str) -> dict[str, float]:
         """The kinds of signs in a text, and their weights."""
         found = {name: PHRASES[name][0] for name in self._finder.find(text)}
-        return found | {name: weight for name, (weight, pattern) in STRUCTURES.items() if pattern.search(text)}
+        return found | {
+            name: weight
+            for name, (weight, pattern) in STRUCTURES.items()
+            if _NEEDS[name](text) and pattern.search(text)
+        }
 
     def _signs_score(self, text: str) -> float:
         weights = self.signs(text).values()

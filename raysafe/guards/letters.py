@@ -64,7 +64,11 @@ class Letters:
         at_N = symbols(text)
         if at_N.size < 3:
             return np.zeros(0)
-        return self.costs[(at_N[:-2] * SYMBOLS + at_N[1:-1]) * SYMBOLS + at_N[2:]] / SCALE
+        place_N = at_N[:-2] * SYMBOLS
+        place_N += at_N[1:-1]
+        place_N *= SYMBOLS
+        place_N += at_N[2:]
+        return self.costs.take(place_N) / SCALE
 
     def unknown(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Where each word of the folded text begins, and whether it is none of the known ones."""

@@ -71,20 +71,17 @@ class LinearModel:
 def worst_logit(text: str, weights_D: np.ndarray, bias: float, window: int) -> float:
     """max over windows of bias + sum of weights / sqrt(features)."""
     bytes_N = folded(text)
+    if bytes_N.size <= window:
+        total, features = 0.0, 0
+        for _, buckets_F in hashed(bytes_N):
+            total += float(weights_D.take(buckets_F).sum(dtype=np.float64))
+            features += buckets_F.size
+        return bias + total / max(1.0, features) ** 0.5
     sums_N = np.zeros(bytes_N.size + 1)
     counts_N = np.zeros(bytes_N.size + 1)
-    single = bytes_N.size <= window
-    total, features = 0.0, 0
     for positions_F, buckets_F in hashed(bytes_N):
-        found_F = weights_D[buckets_F]
-        if single:
-            total += float(found_F.sum(dtype=np.float64))
-            features += buckets_F.size
-        else:
-            sums_N[positions_F + 1] += found_F
-            counts_N[positions_F + 1] += 1
-    if single:
-        return bias + total / max(1.0, features) ** 0.5
+        sums_N[positions_F + 1] += weights_D[buckets_F]
+        counts_N[positions_F + 1] += 1
     sums_N, counts_N = sums_N.cumsum(), counts_N.cumsum()
     spans = np.array(windows(bytes_N.size, window))
     totals_W = sums_N[spans[:, 1]] - sums_N[spans[:, 0]]

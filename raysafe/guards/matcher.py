@@ -7,7 +7,6 @@ text whatever it holds. States are dropped when there are too many.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Sequence
 from copy import copy
@@ -16,50 +15,62 @@ from typing import Self
 
 from raysafe.guards.phrases import Turn, compile_rules
 from raysafe.guards.pieces import Piece
-from raysafe.guards.unicode import END_OF_TEXT, IGNORED, SEPARATORS, FoldTable
+from raysafe.guards.unicode import END_OF_TEXT, IGNORED, SEPARATORS, SPACE, FoldTable
 
 _OTHER_LETTER = "\x02"
 _MAX_STATES = 4096
 _MAX_STRIDES = 60_000
 _LONGEST_WORD = 24
-_WORDS = re.compile("[^{0}]*[{0}]|[^{0}]+".format(re.escape("".join(sorted(SEPARATORS)))))
-"""A word with the separator after it."""
 _Stride = tuple["_State", int, int]
 """Where a word leads: the state after it, its last symbol with no phrase under way (-1: none), and the symbol
 that a phrase ends with (-1: none; the state is then that one's)."""
 
 
 class _State(dict[str, "_State"]):
-    """A set of live positions; its items are the transitions met so far, its `words` those over whole words."""
+    """A set of live positions; its items are the transitions met so far, its `words` those over whole words
+    with the space after them, and its `ends` those over what a chunk ends with."""
 
-    __slots__ = ("after_separator", "matcher", "positions", "quiet", "rule", "words")
+    __slots__ = ("after_separator", "ends", "matcher", "positions", "quiet", "rule", "words")
 
     def __init__(self, matcher: Matcher, positions: frozenset[int], after_separator: bool) -> None:
         super().__init__()
         self.matcher, self.positions, self.after_separator = matcher, positions, after_separator
         self.rule = min((matcher.automaton.rule[p] for p in positions if p in matcher.automaton.rule), default=None)
         self.quiet = not positions
-        self.words: dict[str, _Stride] = {}
+        self.words, self.ends = _Strides(self, SPACE), _Strides(self, "")
 
-    def stride(self, word: str) -> _Stride:
-        """`words[word]`, found symbol by symbol where it isn't there yet."""
+    def stride(self, symbols: str) -> _Stride:
+        """Where these symbols lead."""
         state, quiet_to, rule_at = self, -1, -1
-        for index, symbol in enumerate(word):
+        for index, symbol in enumerate(symbols):
             state = state[symbol]
             if state.quiet:
                 quiet_to = index
             elif state.rule is not None:
                 rule_at = index
                 break
-        found = (state, quiet_to, rule_at)
-        if len(word) <= _LONGEST_WORD:
-            self.matcher.remember(self, word, found)
-        return found
+        return state, quiet_to, rule_at
 
     def __missing__(self, symbol: str) -> _State:
         target = self if symbol == IGNORED else self.matcher.step(self, symbol)
         self[symbol] = target
         return target
+
+
+class _Strides(dict[str, _Stride]):
+    """Where words lead from a state, `end` after each; filled as they turn up."""
+
+    __slots__ = ("_end", "_state")
+
+    def __init__(self, state: _State, end: str) -> None:
+        super().__init__()
+        self._state, self._end = state, end
+
+    def __missing__(self, word: str) -> _Stride:
+        found = self._state.stride(word + self._end)
+        if len(word) <= _LONGEST_WORD:
+            self._state.matcher.remember(self, word, found)
+        return found
 
 
 class Matcher:
@@ -87,17 +98,18 @@ class Matcher:
             found = self._states[key] = _State(self, positions, after_separator)
         return found
 
-    def remember(self, state: _State, word: str, stride: _Stride) -> None:
-        """Keep where a word leads from a state; all such are dropped where there are too many."""
+    def remember(self, strides: _Strides, word: str, stride: _Stride) -> None:
+        """Keep where a word leads; all such are dropped where there are too many."""
         if self._strides >= _MAX_STRIDES:
             self.forget()
         self._strides += 1
-        state.words[word] = stride
+        strides[word] = stride
 
     def forget(self) -> None:
         """Drop all states and what they know."""
         for state in self._states.values():
             state.words.clear()
+            state.ends.clear()
         self._states.clear()
         self._strides = 0
 
@@ -206,18 +218,30 @@ class Watch(_Passage):
         """The rule of the first phrase, where it ends in this chunk; after that, nothing more may be fed."""
         symbols = text.translate(self._matcher.table)
         state, quiet_to, at = self._state, -1, 0
-        for word in _WORDS.findall(symbols):
-            state, quiet, rule_at = state.words.get(word) or state.stride(word)
+        words = symbols.split(SPACE)
+        end = words.pop()
+        for word in words:
+            state, quiet, rule_at = state.words[word]
             if rule_at >= 0:
-                self.stopped = self._offsets(text, symbols, range(len(text)))[at + rule_at]
-                return state.rule
+                return self._stop(text, symbols, at + rule_at, state)
             if quiet >= 0:
                 quiet_to = at + quiet
-            at += len(word)
+            at += len(word) + 1
+        if end:
+            state, quiet, rule_at = state.ends[end]
+            if rule_at >= 0:
+                return self._stop(text, symbols, at + rule_at, state)
+            if quiet >= 0:
+                quiet_to = at + quiet
         fed = self.fed + len(text) if origin is None else origin.after
         offsets = self._offsets(text, symbols, range(self.fed, fed) if origin is None else origin.starts)
         self._passed(state, symbols, offsets, quiet_to, fed)
         return None
+
+    def _stop(self, text: str, symbols: str, at: int, state: _State) -> int | None:
+        """The rule of the phrase that ends with the symbol `at`."""
+        self.stopped = self._offsets(text, symbols, range(len(text)))[at]
+        return state.rule
 
     def finish(self) -> int | None:
         """The text has ended: the rule of the phrase that its end completes, if any; then all of it is cleared."""

@@ -176,11 +176,14 @@ SHAPES: dict[Entity, tuple[Shape, ...]] = {
             re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?:" + SEPARATOR + r"?[A-Za-z0-9]){11,30}"),
             _iban,
             digits=True,
+            lead=2,
             opening=re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}"),
             reach=72,
         ),
     ),
-    "card": (Shape("CARD", re.compile(r"(?<![\w.])\d(?:" + SEPARATOR + r"?\d){12,18}(?!\w)"), _card, digits=True),),
+    "card": (
+        Shape("CARD", re.compile(r"(?<![\w.])\d(?:" + SEPARATOR + r"?\d){12,18}(?!\w)"), _card, digits=True, lead=0),
+    ),
     "crypto": (
         Shape(
             "CRYPTO",
@@ -189,11 +192,17 @@ SHAPES: dict[Entity, tuple[Shape, ...]] = {
             ),
             _crypto,
             digits=True,
+            lead=2,
         ),
     ),
     "ip": (
         Shape(
-            "IP", re.compile(rf"(?<![\w.]){_OCTET}(?:\.{_OCTET}){{3}}(?![\w]|\.\d)"), _ipv4, digits=True, needs=(".",)
+            "IP",
+            re.compile(rf"(?<![\w.]){_OCTET}(?:\.{_OCTET}){{3}}(?![\w]|\.\d)"),
+            _ipv4,
+            digits=True,
+            lead=0,
+            needs=(".",),
         ),
         Shape("IP", re.compile(_IPV6), _ipv6, needs=(":",), digits=True),
     ),
@@ -202,6 +211,7 @@ SHAPES: dict[Entity, tuple[Shape, ...]] = {
             "SSN",
             re.compile(r"(?<![\w-])(?!000|666|9)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])"),
             digits=True,
+            lead=0,
         ),
     ),
     "phone": (
@@ -212,11 +222,13 @@ SHAPES: dict[Entity, tuple[Shape, ...]] = {
             ),
             _international,
             digits=True,
+            lead=1,
         ),
         Shape(
             "PHONE",
             re.compile(r"(?<![\w.\]>-])(?:\([2-9]\d\d\) ?|[2-9]\d\d[-. ])[2-9]\d\d[-. ]\d{4}(?![\w-]|\.\d)"),
             digits=True,
+            lead=1,
         ),
         Shape(
             "PHONE",
@@ -269,6 +281,7 @@ SHAPES: dict[Entity, tuple[Shape, ...]] = {
                 r"(?:, [A-Z][\w'-]{1,20}(?: [A-Z][\w'-]{1,20}){0,2})?(?:,? [A-Z]{2} \d{5}(?:-\d{4})?)?(?!\w)"
             ),
             digits=True,
+            lead=0,
             opening=re.compile(r"(?<![\w.,])\d{1,5}[A-Za-z]?(?: [A-Z]| ?\Z)"),
             reach=240,
         ),

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from raysafe.guards.encodings import ENCODINGS, WALL, Decoding
+from raysafe.guards.encodings import ENCODINGS, WALL, Decoding, stretches
 from raysafe.guards.features import latin
 from raysafe.guards.letters import Letters, packaged
 
@@ -26,12 +26,14 @@ ODD_BITS = 4.2
 """Text that surprises less than this is read as it stands: it is neither rot13 nor reversed."""
 _LEET = str.maketrans("0345789@$+€!|", "oeastbgaste11")
 _ONES = re.compile(r"[A-Za-z]*1[A-Za-z1]*")
-_LEET_WORD = re.compile(r"[A-Za-z][0-9@$!|+€]|[0-9@$!|+€][A-Za-z]")
+# patterns that begin with a set of characters: the search skips all others
+_LEET_WORD = re.compile(r"[0-9@$!|+€](?:(?<=[A-Za-z][0-9@$!|+€])|(?=[A-Za-z]))")
 _SPELLED = re.compile(r"(?:(?<=\s)|(?<=^))(?:[^\W_][ .\-_*]){3,}[^\W_](?=\s|$|[.,!?])")
+_MAY_BE_SPELLED = re.compile(r"[ .\-_*](?:[^\W_][ .\-_*]){2}")
 _GAP_IN_SPELLED = re.compile(r"(?<=[^\W_])[ .\-_*](?=[^\W_])")
 _WIDE_GAP = re.compile(r"\s{2,}")
 _ALL_SINGLE = re.compile(r"\S(?: \S)*")
-_SPLIT = re.compile(r"(?<=[A-Za-z])[.\-_*](?=[A-Za-z])")
+_SPLIT = re.compile(r"[.\-_*](?<=[A-Za-z][.\-_*])(?=[A-Za-z])")
 
 
 @lru_cache(maxsize=8)
@@ -54,7 +56,7 @@ def _undone(text: str, letters: Letters) -> list[str]:
     attempts = []
     if _LEET_WORD.search(text):
         attempts.append(_unleeted(text, letters))
-    if _SPELLED.search(text):
+    if _MAY_BE_SPELLED.search(text) and _SPELLED.search(text):
         # spelled out: kept as it is, for it may need more undoing before it reads like text
         found.append(_joined(text))
     if _SPLIT.search(text):
@@ -92,8 +94,10 @@ def _needed(attempt: str, text: str) -> float:
 
 def _decoded(text: str) -> list[str]:
     """What the runs of digits in a text say, each with all phases, all runs of a code as one text."""
-    found = []
-    for encoding in ENCODINGS:
+    found, inside = [], stretches(text)
+    for encoding in ENCODINGS if inside else ():
+        if encoding.name not in inside:
+            continue
         runs = [match[0] for match in encoding.run.finditer(text) if encoding.counts(match[0])]
         for phase in range(encoding.phases) if runs else ():
             said = " ".join(Decoding(encoding, phase).feed(run, True) for run in runs)

@@ -165,7 +165,8 @@ SHAPES: dict[str, Shape] = {
         "JWT",
         _word(rf"eyJ[A-Za-z0-9_-]{{8,1024}}+\.eyJ[A-Za-z0-9_-]{{4,{JWT}}}+\.[A-Za-z0-9_-]{{0,1024}}+"),
         needs=("eyj",),
-        opening=_word(r"eyJ"),
+        # the letters first: a search for them skips all else
+        opening=re.compile(r"eyJ(?<![A-Za-z0-9]eyJ)"),
         reach=JWT + 2060,
     ),
     "url": Shape(

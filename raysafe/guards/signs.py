@@ -15,9 +15,12 @@ from raysafe.guards.features import folded
 
 _TOKEN = re.compile(r"\s+|\(|\)\?|\)|\||\{(\d+),(\d+)\}|([a-z0-9]+)(\*?)")
 _WORD = re.compile(r"[a-z0-9]+|[^\x00-\x7f]+")
+_APART = bytes(byte if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789" else 32 for byte in range(256))
 _OTHER = "\x00"
+_ANY = ""
 _FIRST = 0x4E00
 _CACHE_LIMIT = 50_000
+_DENSE = 4
 
 
 class _Symbols(dict[str, str]):
@@ -59,13 +62,75 @@ class SignFinder:
             kind: re.compile("|".join(self._expression(phrase) for phrase in some), re.DOTALL)
             for kind, some in phrases.items()
         }
+        self._beginning: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+        """The phrases, with their kinds, that may begin with a symbol."""
+        self._anywhere: list[tuple[str, re.Pattern[str]]] = []
+        """Those that may begin with any, or be empty."""
+        for kind, some in phrases.items():
+            for phrase in some:
+                expression = re.compile(self._expression(phrase), re.DOTALL)
+                first = self._first(phrase)
+                if first is None:
+                    self._anywhere.append((kind, expression))
+                for symbol in first or ():
+                    self._beginning.setdefault(symbol, []).append((kind, expression))
+        self._start = re.compile(f"[{''.join(self._beginning)}]" if self._beginning else "(?!)")
 
     def find(self, text: str) -> list[str]:
         """The kinds of signs in the text."""
-        plain = bytes(folded(text)).decode("utf-8", "replace").replace("'", "").replace("\u2019", "")
-        of_word = self._of_word
-        symbols = "".join([of_word[word] for word in _WORD.findall(plain)])
+        return self._found(self._read(text))
+
+    def _read(self, text: str) -> str:
+        """The text's words as symbols."""
+        raw = folded(text).tobytes()
+        if raw.isascii():
+            words = raw.translate(_APART, b"'").decode().split()
+        else:
+            words = _WORD.findall(raw.decode("utf-8", "replace").replace("'", "").replace("\u2019", ""))
+        return "".join(map(self._of_word.__getitem__, words))
+
+    def _found(self, symbols: str) -> list[str]:
+        """The kinds found: few words begin a phrase, so that phrases are tried at those only, unless they are many."""
+        starts = list(self._start.finditer(symbols))
+        if len(starts) * _DENSE > len(symbols):
+            return self._found_slowly(symbols)
+        found = {kind for kind, expression in self._anywhere if expression.search(symbols)}
+        for start in starts:
+            for kind, expression in self._beginning[start[0]]:
+                if kind not in found and expression.match(symbols, start.start()):
+                    found.add(kind)
+        return [kind for kind in self._kinds if kind in found]
+
+    def _found_slowly(self, symbols: str) -> list[str]:
         return [kind for kind, expression in self._kinds.items() if expression.search(symbols)]
+
+    def _first(self, phrase: str) -> set[str] | None:
+        """The symbols that a phrase may begin with; None where that may be any, or it may be empty."""
+        tokens = _tokens(phrase)
+        first, empty, _ = self._first_of(tokens, 0)
+        return None if empty or _ANY in first else first
+
+    def _first_of(self, tokens: list[re.Match[str]], at: int) -> tuple[set[str], bool, int]:
+        """For alternatives from token `at` on: their first symbols, whether one may be empty, and where they end."""
+        all_first, any_empty = set[str](), False
+        first, empty = set[str](), True
+        while at < len(tokens) and tokens[at][0] not in (")", ")?"):
+            token = tokens[at]
+            some, none = set[str](), True
+            if token[0] == "|":
+                all_first, any_empty = all_first | first, any_empty or empty
+                first, empty = set(), True
+            elif token[0] == "(":
+                some, none, at = self._first_of(tokens, at + 1)
+                none = none or (tokens[at : at + 1] != [] and tokens[at][0] == ")?")
+            elif token[3]:
+                some, none = set(self._matching(token[3], bool(token[4]))), False
+            elif token[1]:
+                some, none = ({_ANY} if int(token[2]) else set()), int(token[1]) == 0
+            if empty and token[0] != "|":
+                first, empty = first | some, none
+            at += 1
+        return all_first | first, any_empty or empty, at
 
     def _expression(self, phrase: str) -> str:
         written = []

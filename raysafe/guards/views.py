@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 
-from raysafe.guards.encodings import ENCODINGS, Decoding, Encoding
+from raysafe.guards.encodings import ENCODINGS, Decoding, Encoding, stretches
 from raysafe.guards.escapes import first_escape, unescape
 from raysafe.guards.matcher import Hit, Matcher, Scan, Watch
 from raysafe.guards.pieces import Piece
@@ -25,6 +25,7 @@ ESCAPES = "escapes"
 DECODED = frozenset({*(encoding.name for encoding in ENCODINGS), ESCAPES})
 """Names of what is decoded."""
 NONE: frozenset[str] = frozenset()
+_LEAST = min(encoding.least for encoding in ENCODINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +121,10 @@ class _Reader:
         size, last = len(text), text[-1]
         if found:
             piece = self._up_to(found, piece)
+        inside = stretches(text) if self._runs and size > _LEAST else NONE
         for run in self._runs:
             # most chunks of a stream touch no run at all
-            if run.text or run.streams or last in run.characters or (size > run.least and run.stretch(text)):
+            if run.text or run.streams or last in run.characters or (size > run.least and run.name in inside):
                 found += run.feed(piece)
         return found
 
@@ -144,7 +146,7 @@ class _Run:
 
     def __init__(self, encoding: Encoding, sight: _Sight, depth: int) -> None:
         self.encoding, self.characters, self.least = encoding, encoding.characters, encoding.least
-        self.stretch = encoding.run.search
+        self.name = encoding.name
         self.text = ""
         """The window under way, which begins at `start`."""
         self.streams: list[tuple[Decoding, _Reader]] = []
@@ -182,7 +184,7 @@ class _Run:
                 found += self._end_at(piece.whens[at])
             self.text = ""
         edge = len(text.rstrip(characters))
-        if edge - at > self.least:
+        if edge - at > self.least and self.name in stretches(text):
             for stretch in self.encoding.run.finditer(text, at, edge):
                 found += self._grow(piece, *stretch.span())
                 found += self._end_at(piece.whens[stretch.end()])

@@ -21,6 +21,8 @@ from raysafe.errors import StorageError
 GENESIS = "0" * 64
 SUFFIX = ".jsonl"
 BLOCK_BYTES = 65536
+_PLAIN = json.JSONEncoder(default=str)
+_SPELLING = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
 class Content(NamedTuple):
@@ -37,7 +39,7 @@ class Content(NamedTuple):
     def of(cls, kind: str, actor: str, subject: str, details: dict[str, Any]) -> Self:
         """Raises TypeError, ValueError or RecursionError where the details can't be written as JSON."""
         # read back: keys that are no strings become strings and are sorted as such, as the row's readers sort them
-        details = json.loads(json.dumps(details, default=str))
+        details = json.loads(_PLAIN.encode(details))
         return cls(kind, actor, subject, details, canonical({"actor": actor, "details": details})[:-1])
 
 
@@ -66,8 +68,7 @@ def write_row(seq: int, prev: str, content: Content) -> tuple[AuditRow, bytes]:
 
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: the same bytes for the same value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return text.encode("utf-8", "surrogatepass")
+    return _SPELLING.encode(value).encode("utf-8", "surrogatepass")
 
 
 def row_hash(fields: dict[str, Any]) -> str:

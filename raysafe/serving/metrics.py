@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from raysafe.guards.decision import Decision
+from raysafe.guards.guard import Action, Stage
 
 Outcome = Literal["allowed", "input_blocked", "output_blocked", "limited", "refused", "failed", "cancelled"]
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -41,22 +43,39 @@ class Metrics:
         self._under_way = Gauge("raysafe_requests_under_way", "Requests now", ["model"], registry=self.registry)
         self._unauthorised = Counter("raysafe_unauthorised", "Requests without a valid key", registry=self.registry)
         self.under_way = self._under_way.labels(model)
+        self._of_verdict = lru_cache(maxsize=4096)(self._verdict_series)
+        self._of_tokens = lru_cache(maxsize=2)(self._token_series)
+        self._of_end = lru_cache(maxsize=64)(self._end_series)
 
     def decided(self, decision: Decision) -> None:
         for verdict in decision.verdicts:
-            failed = "yes" if verdict.error else "no"
-            action, shadow = (verdict.shadow, "yes") if verdict.shadow else (verdict.action, "no")
-            self._verdicts.labels(self._model, verdict.guard, verdict.stage, action, failed, shadow).inc()
-            self._guard_s.labels(self._model, verdict.guard, verdict.stage).observe(verdict.elapsed_s)
+            action, shadow, failed = verdict.action, verdict.shadow, bool(verdict.error)
+            count, time = self._of_verdict(verdict.guard, verdict.stage, action, shadow, failed)
+            count.inc()
+            time.observe(verdict.elapsed_s)
+
+    def _verdict_series(
+        self, guard: str, stage: Stage, action: Action, shadow: Action | None, failed: bool
+    ) -> tuple[Counter, Histogram]:
+        """The series that a verdict adds to; looked up once (`labels` takes longer than adding does)."""
+        shown = (shadow, "yes") if shadow else (action, "no")
+        count = self._verdicts.labels(self._model, guard, stage, shown[0], "yes" if failed else "no", shown[1])
+        return count, self._guard_s.labels(self._model, guard, stage)
 
     def ended(self, stream: bool, outcome: Outcome, seconds: float) -> None:
-        mode = "stream" if stream else "whole"
-        self._requests.labels(self._model, mode, outcome).inc()
-        self._request_s.labels(self._model, mode).observe(seconds)
+        count, time = self._of_end("stream" if stream else "whole", outcome)
+        count.inc()
+        time.observe(seconds)
+
+    def _end_series(self, mode: str, outcome: Outcome) -> tuple[Counter, Histogram]:
+        return self._requests.labels(self._model, mode, outcome), self._request_s.labels(self._model, mode)
 
     def tokens(self, prompt_tokens: int, completion_tokens: int) -> None:
-        self._tokens.labels(self._model, "prompt").inc(prompt_tokens)
-        self._tokens.labels(self._model, "completion").inc(completion_tokens)
+        self._of_tokens("prompt").inc(prompt_tokens)
+        self._of_tokens("completion").inc(completion_tokens)
+
+    def _token_series(self, kind: str) -> Counter:
+        return self._tokens.labels(self._model, kind)
 
     def unauthorised(self) -> None:
         self._unauthorised.inc()

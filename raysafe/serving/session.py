@@ -23,6 +23,7 @@ from raysafe.serving.crowd import Crowd
 from raysafe.serving.door import Door
 from raysafe.serving.health import Health
 from raysafe.serving.holding import HoldDesk
+from raysafe.serving.ledger import Ledger
 from raysafe.serving.metrics import Metrics, Outcome
 from raysafe.serving.refusals import guard_failed, model_error, refusal
 from raysafe.serving.spending import Spending
@@ -30,6 +31,8 @@ from raysafe.serving.standing import Standing
 from raysafe.serving.wire.errors import ApiError
 
 T = TypeVar("T")
+ADMISSION_WAITS_S = 0.001
+"""How long the row of an admission waits for the answer's at most."""
 Put = Callable[[bytes], Awaitable[None]]
 
 
@@ -53,9 +56,11 @@ class Session:
 
     def __init__(self, post: Post, standing: Standing, exchange: Exchange) -> None:
         self._post, self._standing, self._exchange = post, standing, exchange
-        self._pipeline, self._ledger = standing.pipeline, standing.ledger
+        self._pipeline = standing.pipeline
         self._started = time.perf_counter()
         self._admission: Future[Any] | None = None
+        self._admitted: tuple[Decision, asyncio.TimerHandle] | None = None
+        """What the admission's row is still to be written of, and the clock that writes it."""
         self._beside: asyncio.Task[None] | None = None
         """The guards that run beside the model: done, without an error, where they let the request pass."""
         self._outcome: Outcome = "failed"
@@ -63,6 +68,25 @@ class Session:
         self._tokens: int | None = None
         """What the answer took, once that is known."""
         self._model_s = 0.0
+
+    @property
+    def _ledger(self) -> Ledger:
+        """Rows stand in the order of decisions: the admission's is written before any other."""
+        self._record_admission()
+        return self._standing.ledger
+
+    def _record_admission(self) -> None:
+        """Hand the admission's row over, where that is still to be done; raises StorageError."""
+        if self._admitted is not None:
+            decision, clock = self._admitted
+            clock.cancel()
+            self._admission = self._standing.ledger.decided(self._exchange, decision)
+            self._admitted = None
+
+    def _try_to_record(self) -> None:
+        """An error is told by the next that needs the row."""
+        with suppress(StorageError):
+            self._record_admission()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -84,7 +108,9 @@ class Session:
             self._beside = asyncio.create_task(self._decide_beside(admission))
             return
         self._post.metrics.decided(decision)
-        self._admission = self._ledger.decided(self._exchange, decision)
+        # one commit serves this row and the answer's, where the model answers at once
+        clock = asyncio.get_running_loop().call_later(ADMISSION_WAITS_S, self._try_to_record)
+        self._admitted = decision, clock
         if decision.stopped_by:
             await self._refuse(decision)
 
@@ -97,6 +123,7 @@ class Session:
             await self._refuse(decision)
 
     async def _refuse(self, decision: Decision) -> NoReturn:
+        self._record_admission()
         await self._rows(self._admission)
         assert decision.stopped_by is not None
         self._outcome = "limited" if decision.stopped_by.category in ("rate", "budget") else "input_blocked"
@@ -141,12 +168,14 @@ class Session:
         """
         if self._beside is not None:
             await asyncio.shield(self._beside)
+        self._record_admission()
         await self._rows(self._admission, *rows)
         self._post.door.check()
 
     async def _rows(self, *rows: Future[Any] | None) -> None:
         try:
-            for row in rows:
+            # the last first: rows are committed in order, so that its end is mostly that of all
+            for row in reversed(rows):
                 if row is not None and row.done():
                     # no turn of the event loop for what is known
                     row.result()
@@ -200,6 +229,7 @@ class Session:
             self._outcome = "cancelled"
             raise
         finally:
+            self._try_to_record()
             if self._spending is not None:
                 self._spending.settle(self._tokens, self._model_s)
             if self._beside is not None:

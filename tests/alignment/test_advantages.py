@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from raysafe.alignment.advantages import adapted_kl_coefficient, gae, group_advantages, token_rewards, whiten
+from tests.examples import examples
 
 numbers = st.floats(-10, 10)
 shares = st.floats(0, 1)
@@ -37,7 +38,7 @@ def test_gae_skips_a_gap_and_ends_at_the_last_token_of_the_mask() -> None:
 tokens = st.lists(st.tuples(numbers, numbers, st.booleans()), min_size=1, max_size=9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(tokens, shares, shares)
 def test_gae_is_the_discounted_sum_of_deltas_over_the_tokens_of_the_mask(
     row: list[tuple[float, float, bool]], gamma: float, lam: float
@@ -57,7 +58,7 @@ def test_gae_is_the_discounted_sum_of_deltas_over_the_tokens_of_the_mask(
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(tokens, shares, shares)
 def test_gae_with_a_gap_equals_gae_without_the_gaps_tokens(
     row: list[tuple[float, float, bool]], gamma: float, lam: float
@@ -73,7 +74,7 @@ def test_gae_with_a_gap_equals_gae_without_the_gaps_tokens(
         assert not found[~mask].any()
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=8))
 def test_gae_without_discounts_is_the_reward_to_go_less_the_value(row: list[tuple[float, float]]) -> None:
     rewards, values = (rows(list(column)) for column in zip(*row, strict=True))
@@ -126,7 +127,7 @@ groups = st.lists(st.tuples(numbers, st.integers(0, 3)), min_size=2, max_size=12
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(groups.filter(bool), st.sampled_from(["grpo", "dr_grpo", "rloo"]), numbers)
 def test_a_shift_of_all_rewards_changes_no_advantage(row: list[tuple[float, int]], kind: str, shift: float) -> None:
     rewards, ids = torch.tensor([r for r, _ in row]).double(), torch.tensor([g for _, g in row])
@@ -135,7 +136,7 @@ def test_a_shift_of_all_rewards_changes_no_advantage(row: list[tuple[float, int]
     torch.testing.assert_close(shifted, plain, rtol=0, atol=1e-9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(groups.filter(bool), st.permutations(range(12)))
 def test_the_order_of_the_answers_does_not_matter(row: list[tuple[float, int]], order: list[int]) -> None:
     order = [place for place in order if place < len(row)]

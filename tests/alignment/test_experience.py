@@ -17,6 +17,7 @@ from raysafe.alignment.policy_gradient import PolicyGradientLearner
 from raysafe.models.logprobs import token_logprobs
 from raysafe.models.packing import Layout
 from tests.alignment.online_parts import Case, make_exact, make_samples
+from tests.examples import examples
 
 LAYOUTS = [Layout(pack=pack, share_prompt=share) for pack, share in product((True, False), repeat=2)]
 lengths = st.lists(
@@ -38,7 +39,7 @@ def table(groups: list[tuple[int, list[int]]]) -> pa.Table:
     ).table()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(lengths, st.integers(1, 5), st.integers(10, 120), st.sampled_from(LAYOUTS))
 def test_every_row_is_in_one_micro_batch_and_each_batch_is_within_the_budget(
     groups: list[tuple[int, list[int]]], ranks: int, budget: int, layout: Layout
@@ -61,7 +62,7 @@ def test_pieces_of_a_group_that_meet_in_a_padded_batch_stay_within_the_budget() 
     assert max(collate(rows.take(pa.array(micro)), layout).tokens.input_ids_RT.numel() for micro in batches) <= 33
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(lengths, st.integers(1, 4), st.integers(60, 120))
 def test_shared_prompts_never_cost_more_tokens(groups: list[tuple[int, list[int]]], ranks: int, budget: int) -> None:
     rows = table(groups)
@@ -130,7 +131,7 @@ def test_every_layout_has_the_same_log_probabilities_loss_and_gradient(
         assert float((gradients[i] - gradients[0]).norm()) <= limit * float(gradients[0].norm())
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(lengths, st.integers(1, 6), st.integers(0, 3))
 def test_minibatches_hold_every_row_once_in_whole_groups_of_nearly_equal_tokens(
     groups: list[tuple[int, list[int]]], count: int, seed: int

@@ -18,6 +18,7 @@ from raysafe.records.registry import Registry
 from raysafe.records.store import open_store
 from tests.records.test_registry import make_run
 
+pytestmark = pytest.mark.serve
 Capture = pytest.CaptureFixture[str]
 ADA = ["--by", "ada", "--reason", "strange answers"]
 BO = ["--by", "bo", "--reason", "fine again"]

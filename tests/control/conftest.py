@@ -8,12 +8,11 @@ import pytest
 from sqlalchemy import text
 
 from raysafe.records.store import open_store
-from tests.records.conftest import postgresql  # noqa: F401
 
 TABLES = "leases, kill_orders, api_keys, budget_counters"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.serve)])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The store's URL; its audit log is in tmp_path."""
     monkeypatch.setenv("RAYSAFE_AUDIT", str(tmp_path / "audit"))

@@ -69,6 +69,7 @@ def askers(url: str, most: float, asks: int, count: int = 3) -> list[subprocess.
     return [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(count)]
 
 
+@pytest.mark.serve
 def test_of_a_thousand_requests_at_three_processes_exactly_the_budget_passes(url: str) -> None:
     processes = askers(url, 500, 334)
     for process in processes:
@@ -80,6 +81,7 @@ def test_of_a_thousand_requests_at_three_processes_exactly_the_budget_passes(url
     assert used(url) == {"model/m/requests/day": 500, "key/k/tokens/total": 5000}
 
 
+@pytest.mark.serve
 def test_a_process_killed_in_the_middle_leaves_what_it_was_granted_charged(url: str) -> None:
     (process,) = askers(url, 1e9, 10**9, count=1)
     assert process.stdin is not None and process.stdout is not None

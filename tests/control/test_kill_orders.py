@@ -79,6 +79,7 @@ def test_a_model_can_be_killed_again(store: Store) -> None:
     assert "killed by bo" in (why_killed(store, ["m"]) or "")
 
 
+@pytest.mark.serve
 def test_a_kill_waits_for_no_decision_that_is_being_made(
     postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

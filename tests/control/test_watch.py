@@ -21,6 +21,8 @@ from raysafe.errors import StorageError
 from raysafe.records.control_tables import KillRow
 from raysafe.records.store import Store, open_store
 
+pytestmark = pytest.mark.serve
+
 LONG_S = 30.0
 """Far longer than anything here takes, so that a slow machine fails no test."""
 

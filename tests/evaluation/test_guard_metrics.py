@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysafe.evaluation.guard_metrics import area_under_curve, recall_at, threshold_at
+from tests.examples import examples
 
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9, 1.0]), min_size=1, max_size=40)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(SCORES, SCORES, st.sampled_from([0.0, 0.05, 0.25, 0.5]))
 def test_the_recall_is_the_best_that_a_threshold_within_the_rate_gives(
     attacks: list[float], benign: list[float], level: float
@@ -35,7 +36,7 @@ def test_nothing_is_caught_where_too_many_benign_texts_have_the_highest_score() 
     assert recall_at(np.ones(5), benign, 0.05).recall.value == 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.3, 0.6, 1.0])), min_size=6, max_size=40))
 def test_the_area_counts_pairs(rows: list[tuple[bool, float]]) -> None:
     labels, scores = np.array([a for a, _ in rows]), np.array([s for _, s in rows])

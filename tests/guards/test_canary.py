@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from raysafe.guards.canary import CanaryConfig, canary_token
 from raysafe.guards.guard import Exchange, Message, ToolCall
 from raysafe.guards.pipeline import Pipeline
+from tests.examples import examples
 from tests.guards.chunks import answering, assert_chunks_change_nothing, streamed, whole
 
 GUARD = CanaryConfig().build()
@@ -114,7 +115,7 @@ PIECES = [
 PIECES += [FORMS["hex"][:13], FORMS["hex"][13:], FORMS["base64"][:9], FORMS["base64"][9:], "nice day ", "."]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.lists(st.integers(0, 200), max_size=8))
 def test_chunks_change_nothing(text: str, cuts: list[int]) -> None:
     places = sorted(min(cut, len(text)) for cut in cuts)

@@ -12,6 +12,7 @@ from raysafe.guards.guard import Exchange, Message, Verdict
 from raysafe.guards.matcher import Hit, Scan
 from raysafe.guards.patterns import PatternGuard, PatternsConfig
 from raysafe.guards.pipeline import Pipeline
+from tests.examples import examples
 
 
 def cutting(rules: dict[str, list[str]], replacement: str = "[removed]") -> PatternGuard:
@@ -79,7 +80,7 @@ GUARDS = [cutting(RULES, replacement) for replacement in ("CUT", "[removed]", "x
 chunks = st.lists(st.lists(st.sampled_from(PIECES), max_size=4).map("".join), max_size=8)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.sampled_from(GUARDS), chunks)
 def test_what_is_left_is_never_matched_by_the_same_guard_and_streams_as_it_reads_whole(
     guard: PatternGuard, chunks: list[str]
@@ -93,7 +94,7 @@ def test_what_is_left_is_never_matched_by_the_same_guard_and_streams_as_it_reads
         assert left == (text if verdict.replacement is None else verdict.replacement[0])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from(GUARDS), st.lists(chunks.map("".join), min_size=1, max_size=4))
 def test_messages_that_were_cut_are_never_matched_by_the_same_guard(guard: PatternGuard, contents: list[str]) -> None:
     exchange = Exchange("r", "k", "m", tuple(Message("user", content) for content in contents))
@@ -102,7 +103,7 @@ def test_messages_that_were_cut_are_never_matched_by_the_same_guard(guard: Patte
         assert guard.check(again, "input").action == "allow"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(chunks)
 def test_what_has_left_stands_for_the_beginning_that_is_settled(chunks: list[str]) -> None:
     """A guard that fails open goes on after `settled` characters of the answer: none are lost and none come twice."""

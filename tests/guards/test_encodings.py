@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysafe.guards.encodings import ENCODINGS, WALL, Decoding, Encoding
+from tests.examples import examples
 
 BY_NAME = {encoding.name: encoding for encoding in ENCODINGS}
 WRITE: dict[str, Callable[[bytes], str]] = {
@@ -28,7 +29,7 @@ def said(encoding: Encoding, windows: list[str], phase: int = 0) -> str:
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from(sorted(WRITE)), texts, st.lists(st.integers(0, 60), max_size=5))
 def test_a_run_says_what_was_written_however_it_is_cut(name: str, text: str, cuts: list[int]) -> None:
     run = WRITE[name](text.encode())

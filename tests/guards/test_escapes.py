@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from raysafe.guards.escapes import first_escape, unescape
 from raysafe.guards.pieces import Piece
+from tests.examples import examples
 
 
 def read(text: str) -> str:
@@ -21,7 +22,7 @@ def read(text: str) -> str:
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="%&<>\"'`\\=-U+"), max_size=30)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(texts)
 def test_independent_encoders_are_read_back(text: str) -> None:
     plain = "".join(c for c in text if not 0xE0000 <= ord(c) < 0xE0200)
@@ -82,7 +83,7 @@ PIECES = [
 PIECES += ["+", '"', "'", " ", "-", "\n", "\r", "<", "b", ">", "/", "!", "=", "\\ud835", "\\udc26", "\U000e0062", "т"]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join), st.lists(st.integers(1, 9), max_size=8))
 def test_a_text_in_chunks_is_read_as_the_whole_and_told_at_the_same_time(text: str, sizes: list[int]) -> None:
     whole, _ = unescape(Piece.plain(text, 0), last=True)
@@ -104,7 +105,7 @@ def test_a_text_in_chunks_is_read_as_the_whole_and_told_at_the_same_time(text: s
     assert list(whole.whens) == sorted(whole.whens)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join))
 def test_nothing_before_the_first_escape_changes(text: str) -> None:
     at = first_escape(text)

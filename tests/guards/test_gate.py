@@ -14,6 +14,7 @@ from raysafe.guards.limits import LengthConfig
 from raysafe.guards.matcher import Scan
 from raysafe.guards.patterns import PatternsConfig, Rule
 from raysafe.guards.pipeline import Pipeline
+from tests.examples import examples
 
 PHRASES = ("make {0,1} bomb*", "bomb now", "kill (him)? here", "制造炸弹")
 PIECES = ["make", "ma", "ke", " ", "a ", "b.o.m.b", "bomb", "b0", "mb", "\u200b", "kill", " him", " here", ".", "制造"]
@@ -51,7 +52,7 @@ def stream(pipeline: Pipeline, chunks: list[str]) -> tuple[str, list[str], Excha
 BLOCKING, CUTTING = Pipeline([patterns("block")]), Pipeline([patterns("modify")])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(chunked())
 def test_any_chunking_gets_the_decision_of_the_whole_and_releases_nothing_forbidden(chunks: list[str]) -> None:
     whole = exchange("".join(chunks))
@@ -72,7 +73,7 @@ def first_match(text: str) -> int:
     return min(hit.start for hit in [*scan.feed(text), *scan.finish()])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(chunked())
 def test_any_chunking_releases_the_same_modified_text(chunks: list[str]) -> None:
     whole = exchange("".join(chunks))
@@ -83,7 +84,7 @@ def test_any_chunking_releases_the_same_modified_text(chunks: list[str]) -> None
         assert "".join(left) == whole.texts("output")[0] == travelling.texts("output")[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(chunked())
 def test_a_cutting_guard_before_a_blocking_one_streams_as_it_works_whole(chunks: list[str]) -> None:
     length = LengthConfig(output_characters=30).build()

@@ -9,6 +9,7 @@ from raysafe.guards.injection import STRUCTURES, InjectionConfig
 from raysafe.guards.injection_phrases import PHRASES
 from raysafe.guards.pipeline import Pipeline
 from raysafe.guards.transforms import apply
+from tests.examples import examples
 
 GUARD = InjectionConfig(stages=("input", "output")).build()
 PIPELINE = Pipeline([GUARD])
@@ -109,7 +110,7 @@ def test_every_weight_is_a_probability() -> None:
 TEXTS = st.lists(st.sampled_from(["plain words here. ", "x" * 150, OVERRIDE + ". ", "more text, "]), max_size=12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(TEXTS, st.lists(st.integers(1, 300), min_size=1, max_size=20))
 def test_a_stream_is_judged_as_the_whole_answer_however_it_is_cut(parts: list[str], sizes: list[int]) -> None:
     text = "".join(parts)

@@ -12,6 +12,7 @@ from raysafe.errors import ConfigError
 from raysafe.guards.guard import Exchange, Message
 from raysafe.guards.languages import LANGUAGES, LanguageConfig, identify
 from raysafe.guards.pipeline import Pipeline
+from tests.examples import examples
 from tests.guards.chunks import assert_chunks_change_nothing, chunked, streamed, whole
 from tests.real_data import HH_RLHF
 
@@ -93,7 +94,7 @@ def test_only_what_users_write_is_judged_of_a_request() -> None:
     assert Pipeline([ENGLISH]).check(Exchange("r", "k", "m", messages), "input").action == "allow"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(chunked([*(text[:60] for text in ARTICLE_1.values()), " the house is on the hill and they like it "]))
 def test_chunks_change_nothing(chunks: list[str]) -> None:
     assert_chunks_change_nothing(ENGLISH, chunks)

@@ -11,6 +11,7 @@ from raysafe.guards.matcher import Hit, Matcher, Scan, Watch
 from raysafe.guards.patterns import PatternGuard, PatternsConfig
 from raysafe.guards.policy import default_policy
 from raysafe.guards.unicode import END_OF_TEXT, IGNORED, SEPARATORS
+from tests.examples import examples
 
 RULES = [["a b", "ab* c"], ["(a|b) {0,2} c", "s a"], ["文字", "(a)? b c"], ["ai {1,1} b", "boss"]]
 PIECES = ["a", "b", "c", " ", "s", "$", "@", "!", "|", ".", "\n", "i", "I", "1", "\u200b", "\u0301", "'", "文", "字"]
@@ -41,7 +42,7 @@ def every_phrase(matcher: Matcher, text: str) -> list[Hit]:
     return hits
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(texts, st.lists(st.integers(1, 5), max_size=8))
 def test_any_chunking_finds_every_phrase_where_it_is_and_clears_none_of_it(text: str, sizes: list[int]) -> None:
     matcher = Matcher(RULES)
@@ -54,7 +55,7 @@ def test_any_chunking_finds_every_phrase_where_it_is_and_clears_none_of_it(text:
     assert [*found, *scan.finish()] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(texts, st.integers(0, 16))
 def test_a_watch_stops_at_the_phrase_that_ends_first(text: str, cut: int) -> None:
     matcher = Matcher(RULES)

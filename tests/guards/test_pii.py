@@ -14,6 +14,7 @@ from raysafe.guards.finding import Stream
 from raysafe.guards.guard import Exchange, Message, ToolCall
 from raysafe.guards.pii import PiiConfig
 from raysafe.guards.pipeline import Pipeline
+from tests.examples import examples
 from tests.guards.chunks import answering, assert_chunks_change_nothing, chunked, streamed, whole
 from tests.real_data import HH_RLHF
 
@@ -139,13 +140,13 @@ PIECES += [
 PIECES += ["DMPTfTL5SLmv7DivfNa", "a" * 50, "1" * 30, "nice day "]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(chunked(PIECES))
 def test_chunks_change_nothing(chunks: list[str]) -> None:
     assert_chunks_change_nothing(GUARD, chunks, STATE)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(chunked(PIECES))
 def test_no_entity_leaves_a_stream_that_it_stops(chunks: list[str]) -> None:
     assert_chunks_change_nothing(STOPPING, chunks)

@@ -17,6 +17,7 @@ from raysafe.guards.guard import Exchange, Message
 from raysafe.guards.policy import Policy, default_policy
 from raysafe.guards.policy_text import seal
 from raysafe.guards.reload import Accepted, FixedPolicy, PolicyFile, Refused, policy_source
+from tests.examples import examples
 
 OLD = """name: old
 version: 1
@@ -304,7 +305,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("policies")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, len(NEW)))
 def test_no_beginning_of_a_new_policy_is_taken_for_the_whole(folder: Path, length: int) -> None:
     path = folder / "part.yaml"
@@ -339,7 +340,7 @@ def flipped(places: list[tuple[int, int]]) -> bytes:
 WRITTEN = [Policy.from_bytes(raw, "sealed") for raw in (SEALED_OLD, SEALED_NEW)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.one_of(mixed, spots.map(flipped), st.integers(0, len(SEALED_NEW)).map(lambda end: SEALED_NEW[:end])))
 def test_no_damage_to_a_sealed_file_yields_a_policy_that_nobody_wrote(folder: Path, raw: bytes) -> None:
     path = folder / "sealed.yaml"

@@ -14,6 +14,7 @@ from raysafe.guards.json_schema import MAX_DEPTH, JsonSchema, NotJson, read_json
 from raysafe.guards.linear_regex import LinearRegex
 from raysafe.guards.pipeline import Pipeline
 from raysafe.guards.schema import SchemaConfig
+from tests.examples import examples
 from tests.guards.chunks import answering, streamed, whole
 
 LABEL = {"type": "object", "required": ["label"], "properties": {"label": {"enum": ["good", "bad"]}}}
@@ -59,7 +60,7 @@ def _schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 schemas = st.recursive(st.booleans() | st.just({}) | st.just({"type": "string"}), _schemas, max_leaves=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(schemas, values)
 def test_the_verdict_is_that_of_jsonschema(schema: Any, value: Any) -> None:
     expected = jsonschema.Draft202012Validator(schema).is_valid(value)

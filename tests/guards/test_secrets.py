@@ -13,6 +13,7 @@ import raysafe
 from raysafe.control.keys import new_key
 from raysafe.guards.finding import Stream
 from raysafe.guards.secrets import SecretsConfig, entropy
+from tests.examples import examples
 from tests.guards.chunks import answering, assert_chunks_change_nothing, chunked, streamed, whole
 from tests.real_data import HH_RLHF
 
@@ -141,7 +142,7 @@ PIECES += [
 PIECES += ["AKIA", "IOSFODNN7EXAMPLE", "rs-", some(43), "_", "\u017f", "to\u212aen", "nice day ", "a" * 70]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(chunked(PIECES))
 def test_chunks_change_nothing(chunks: list[str]) -> None:
     assert_chunks_change_nothing(GUARD, chunks)

@@ -10,6 +10,7 @@ from raysafe.guards.decision import UNFINISHED, Entry
 from raysafe.guards.guard import Exchange, Guard
 from raysafe.guards.patterns import PatternsConfig, Rule
 from raysafe.guards.pipeline import Pipeline
+from tests.examples import examples
 from tests.guards.planted import Gate, Streamed, Telling, asking, fail
 
 
@@ -80,7 +81,7 @@ def leaving(pipeline: Pipeline, chunks: list[str]) -> tuple[list[str], str, Exch
     return left, gate.decision.action, exchange
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(pieces, shadows, st.data())
 def test_shadow_guards_anywhere_change_no_piece_of_a_stream(
     chunks: list[str], kinds: list[str], data: st.DataObject
@@ -95,7 +96,7 @@ def test_shadow_guards_anywhere_change_no_piece_of_a_stream(
     assert all(verdict.action == "allow" for verdict in exchange.verdicts if verdict.guard.startswith("s"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(pieces, st.sampled_from(["block", "modify"]))
 def test_it_says_of_a_stream_what_the_guard_says_of_the_whole(chunks: list[str], action: str) -> None:
     whole = Exchange("r", "k", "m", (), output="".join(chunks))

@@ -7,6 +7,7 @@ from raysafe.errors import ConfigError
 from raysafe.guards.guard import Exchange, Message
 from raysafe.guards.pipeline import Pipeline
 from raysafe.guards.topics import Topic, TopicsConfig
+from tests.examples import examples
 from tests.guards.chunks import answering, assert_chunks_change_nothing, chunked, streamed, whole
 
 MEDICINE = Topic(name="medicine", least=2, phrases=("diagnos*", "(tablet*|pill*) a day", "side effect*"))
@@ -78,7 +79,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(chunked(PIECES))
 def test_chunks_change_nothing(chunks: list[str]) -> None:
     assert_chunks_change_nothing(DENYING, chunks)

@@ -18,6 +18,7 @@ from raysafe.guards.patterns import PatternGuard, PatternsConfig
 from raysafe.guards.pipeline import Pipeline
 from raysafe.guards.policy import default_policy
 from raysafe.guards.views import DECODED, DEPTH, WINDOW, FirstLook, FullLook, first_in
+from tests.examples import examples
 
 RULES = {"bomb": ["(make|build) {0,3} bomb*", "制造炸弹"], "kill": ["kill (him|her) now", "уничтожить их"]}
 TURNS = frozenset({"rot13", "reversed"})
@@ -220,7 +221,7 @@ def cut_at(text: str, sizes: list[int]) -> list[str]:
     return [*parts, text]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(chunks, st.lists(st.integers(1, 40), max_size=12))
 def test_any_chunking_gets_the_verdict_of_the_whole(small_windows: None, chunks: list[str], sizes: list[int]) -> None:
     text = "".join(chunks)
@@ -237,7 +238,7 @@ def every_phrase(text: str) -> list[Hit]:
     return [*look.feed(text), *look.finish()]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(GUARDS), chunks, st.lists(st.integers(1, 40), max_size=12))
 def test_any_chunking_leaves_what_is_left_of_the_whole_and_no_phrase_is_in_it(
     small_windows: None, cutting: PatternGuard, chunks: list[str], sizes: list[int]
@@ -253,7 +254,7 @@ def test_any_chunking_leaves_what_is_left_of_the_whole_and_no_phrase_is_in_it(
         assert whole(cutting, verdict.replacement[0]).action == "allow"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(chunks)
 def test_without_decoding_a_look_sees_what_a_scan_and_a_watch_see(chunks: list[str]) -> None:
     text = "".join(chunks)

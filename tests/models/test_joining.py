@@ -14,6 +14,7 @@ from raysafe.models.generate.joining import JoiningPool
 from raysafe.models.generate.rows import Row, make_rows
 from raysafe.models.generate.transformers_engine import TransformersEngine
 from raysafe.models.language import load_policy, load_tokenizer
+from tests.examples import examples
 from tests.models.test_engine import TOKENIZER, full_logprobs, gpt2, restless_policy, sliding_window_mistral
 from tests.real_data import STORIES
 
@@ -63,7 +64,7 @@ ARRIVAL = st.tuples(
 )
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(st.lists(ARRIVAL, min_size=1, max_size=8), st.integers(1, 4), st.integers(3, 200))
 def test_any_order_of_arrivals_and_any_bounds_write_the_same_answers(
     asks: list[tuple[int, int, int, float, int]], max_rows: int, max_tokens: int

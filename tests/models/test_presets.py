@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from raysafe.errors import ModelError
 from raysafe.models.presets import PRESETS, byte_tokenizer, find_preset, make_policy, train_tokenizer
+from tests.examples import examples
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "naïve café \U0001f600"] * 5
 TOKENIZER = train_tokenizer(TEXTS, 300)
@@ -35,7 +36,7 @@ def test_parameter_counts_are_those_documented(name: str, parameters: float) -> 
 
 
 @given(st.text())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_every_text_comes_back_from_its_tokens(text: str) -> None:
     for tokenizer in (TOKENIZER, byte_tokenizer()):
         ids = tokenizer(text, split_special_tokens=True)["input_ids"]

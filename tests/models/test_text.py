@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from raysafe.models.generate.text import TextWriter, plain_text
 from raysafe.models.presets import byte_tokenizer, train_tokenizer
+from tests.examples import examples
 
 BYTES = byte_tokenizer()
 MERGED = train_tokenizer(["the cat sat \U0001f600\U0001f600 naïve " * 5], 280)
@@ -26,7 +27,7 @@ def pieces(tokenizer, tokens: list[int], stop: tuple[str, ...] = ()) -> tuple[li
 
 
 @given(st.text(), st.sampled_from([BYTES, MERGED]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_pieces_are_whole_characters_that_add_up_to_the_text(text: str, tokenizer) -> None:
     out, _ = pieces(tokenizer, tokenizer(text, split_special_tokens=True)["input_ids"])
     assert "".join(out) == text
@@ -35,13 +36,13 @@ def test_pieces_are_whole_characters_that_add_up_to_the_text(text: str, tokenize
 
 
 @given(st.lists(st.integers(0, len(MERGED) - 1), max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_tokens_even_broken_bytes_add_up_to_their_plain_text(tokens: list[int]) -> None:
     assert "".join(pieces(MERGED, tokens)[0]) == plain_text(MERGED, tokens)
 
 
 @given(st.text("ab\U0001f600", max_size=12), st.lists(st.text("ab\U0001f600", min_size=1, max_size=4), max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_text_ends_where_the_first_stop_string_completes(text: str, stop: list[str]) -> None:
     out, writer = pieces(BYTES, BYTES(text)["input_ids"], tuple(stop))
     expected = text

@@ -20,6 +20,7 @@ from raysafe.cli.main import main
 from raysafe.errors import DataError, StorageError
 from raysafe.records.audit import AuditLog, canonical, read_rows
 from raysafe.records.audit_verify import verify
+from tests.examples import examples
 from tests.records.audited import ROWS, closed_log
 
 
@@ -46,7 +47,7 @@ def test_an_untouched_log_is_whole_and_covered(folder: Path) -> None:
     assert (report.rows, report.anchored, report.problems, report.uncovered) == (ROWS, ROWS, [], "")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_tampering_with_anchored_rows_is_found(original: Path, tmp_path_factory, data: st.DataObject) -> None:
     base = tmp_path_factory.mktemp("copy")
@@ -113,7 +114,7 @@ def test_a_row_has_one_spelling(folder: Path) -> None:
     assert verify(folder)[0].problems == ["line 1 is no audit row"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     details=st.dictionaries(
         st.one_of(st.integers(), st.text(st.characters())),

@@ -136,6 +136,7 @@ with open_store(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.serve
 def test_processes_that_open_and_write_at_once_lose_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/raysafe.db"
     sources = [str(make_run(tmp_path / f"r{i}", weights=str(i))) for i in range(12)]

@@ -21,7 +21,7 @@ from raysafe.records.tables import Base, EvidenceRow, VersionRow
 from tests.records.test_registry import evidence, make_run
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.serve)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store of each kind, without rows."""
     if request.param == "sqlite":

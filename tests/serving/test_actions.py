@@ -12,7 +12,7 @@ from raysafe.control.capabilities import Capabilities
 from tests.serving.conftest import Desk, make_desk
 from tests.serving.test_matrix import BODIES, Model
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.serve]
 GRANTED = Capabilities(tools=("lookup", "act"), autonomy=3)
 
 

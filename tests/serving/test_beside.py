@@ -19,7 +19,7 @@ from raysafe.guards.settings import NOTHING, GuardConfig, Resources
 from tests.serving.conftest import Desk, Scripted, make_desk
 from tests.serving.test_chat import MODES, ask, post_raw
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.serve]
 
 
 class SlowConfig(GuardConfig):

@@ -12,7 +12,7 @@ from raysafe.guards.limits import LengthConfig
 from raysafe.serving.backend import ModelFailed, PromptRefused
 from tests.serving.conftest import POLICY, SECRET_ANSWER, Desk, Scripted, make_desk
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.serve]
 MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 

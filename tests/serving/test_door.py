@@ -18,7 +18,7 @@ from raysafe.serving.settings import GatewaySettings
 from tests.serving.conftest import POLICY, Desk, MemoryAudit, Scripted, make_desk
 from tests.serving.test_chat import MODES, ask
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.serve]
 
 
 class Switch:
@@ -136,6 +136,7 @@ async def test_an_opened_gateway_answers_again() -> None:
     assert (await ask(desk.openai, stream=True))[2] == "stop"
 
 
+@pytest.mark.serve
 async def test_the_plane_runs_as_long_as_the_app() -> None:
     switch = Switch()
     desk = desk_under(switch)

@@ -14,6 +14,7 @@ from raysafe.control.keys import KeyRing, new_key
 from raysafe.guards.policy import default_policy
 from raysafe.serving.gateway import create_app
 from raysafe.serving.settings import GatewaySettings
+from tests.examples import examples
 from tests.serving.conftest import MemoryAudit
 from tests.serving.test_door import Switch
 from tests.serving.test_matrix import Model
@@ -36,7 +37,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", fuzzed_app())
 
 
 @schema.parametrize()
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 def test_nothing_that_is_sent_is_a_500(case: Any) -> None:
     if isinstance(case.body, dict) and "model" in case.body:
         # most of what is fuzzed lies behind the model's name

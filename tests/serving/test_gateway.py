@@ -8,7 +8,7 @@ import pytest
 from raysafe.guards.policy import Policy
 from tests.serving.conftest import POLICY, make_desk
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.serve]
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 

@@ -22,7 +22,7 @@ from tests.serving.conftest import MemoryAudit, Scripted
 from tests.serving.test_door import Switch
 from tests.serving.test_matrix import BODIES, Model
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.serve]
 HOLD = "X-RaySafe-Hold"
 
 

@@ -18,7 +18,7 @@ from raysafe.records.store import open_store
 from raysafe.serving.backend import Overloaded, PromptRefused
 from tests.serving.conftest import Desk, Scripted, make_desk
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.serve]
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -27,9 +28,9 @@ def _unprivileged() -> str | None:
     return next((name for name in ("postgres", "nobody") if name in known), None)
 
 
-@pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an empty database."""
+@pytest.fixture(scope="session")
+def postgresql_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the running server's socket."""
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL's server programs are not installed")
@@ -48,8 +49,19 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
         run(str(programs / "pg_ctl"), "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start")
         try:
-            yield f"postgresql://raysafe@/postgres?host={folder}"
+            yield folder
         finally:
             run(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "-w", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def postgresql(postgresql_socket: Path) -> str:
+    """The URL of an empty database, the module's own."""
+    import psycopg
+
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(f"postgresql://raysafe@/postgres?host={postgresql_socket}", autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}".encode())
+    return f"postgresql://raysafe@/{name}?host={postgresql_socket}"
