@@ -51,12 +51,27 @@ _TOKEN = re.compile(f"{_TRIGGERS}(?:{_ESCAPE})")
 _BEGINNING = re.compile(f"{_TRIGGERS}(?:{_PARTIAL})")
 _TRIGGER = re.compile(_TRIGGERS)
 JOINT = "."
+_LONGEST_BEGINNING = 62
 
 
 def first_escape(text: str) -> int | None:
-    """Where the first escape begins, or at the text's end what may become one."""
+    """Where the first escape begins, or at the text's end what may become one.
+
+    What stands right before it and might have begun an escape does so with what this one says: =6U+0062 is =6b.
+    """
     found = _FIRST.search(text)
-    return None if found is None else found.start()
+    if found is None:
+        return None
+    at = found.start()
+    while (before := _begins_before(text, at)) is not None:
+        at = before
+    return at
+
+
+def _begins_before(text: str, at: int) -> int | None:
+    """Where a beginning of an escape begins that ends right before `at`: the nearest, for theirs are beginnings too."""
+    nearby = range(at - 1, max(at - _LONGEST_BEGINNING, 0) - 1, -1)
+    return next((t for t in nearby if _TRIGGER.match(text, t) and _BEGINNING.fullmatch(text, t, at)), None)
 
 
 def unescape(piece: Piece, last: bool) -> tuple[Piece, Piece]:

@@ -253,9 +253,13 @@ class _Unescaped:
     def __init__(self, reader: _Reader) -> None:
         self._reader = reader
         self._pending = Piece.plain("", 0)
+        self._read_any = False
+        """Whether there was an escape at all, and not only what might have become one."""
 
     def feed(self, piece: Piece) -> list[Found]:
-        read, self._pending = unescape(self._pending + piece if self._pending.text else piece, last=False)
+        whole = self._pending + piece if self._pending.text else piece
+        read, self._pending = unescape(whole, last=False)
+        self._read_any = self._read_any or read.text + self._pending.text != whole.text
         return self._reader.feed(read)
 
     def finish(self, when: int) -> list[Found]:
@@ -270,7 +274,8 @@ class _Unescaped:
         return twin
 
     def reads_as(self, reader: _Reader) -> bool:
-        return not self._pending.text and self._reader.as_at_rest(reader)
+        """Whether it reads the text as `reader` does, and will go on so."""
+        return not self._pending.text and (not self._read_any or self._reader.as_at_rest(reader))
 
     def clear(self) -> int:
         clear = self._reader.clear()

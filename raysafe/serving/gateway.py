@@ -9,6 +9,7 @@ full answers 503 with Retry-After, one that is closed 503 with code `service_clo
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import secrets
@@ -118,6 +119,9 @@ class Gateway:
             asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "gateway"))
             await asyncio.to_thread(self._plane.start)
             self._standings.start()
+            # what guards are made of stays: the collector would walk it for a tenth of a second, in some request
+            gc.collect()
+            gc.freeze()
             yield
             await asyncio.to_thread(self._standings.stop)
             await asyncio.to_thread(self._plane.stop)
