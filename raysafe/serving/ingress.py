@@ -13,10 +13,10 @@ whole answers, one to two rounds at a load of 2; CPU is that of all server proce
       in throughput-optimised mode           0.68                           2088               0.59
       with the gateway on Serve's own loop   0.69                           1954               0.61
 
-The last is what `raysafe serve` does. All but a replica's own port, which no client finds again after a restart, keep health checks, draining and
-autoscaling. HAProxy is the default. Ray would open its statistics and metrics on all interfaces and its admin socket to
-every local user: haproxy.sh, which starts it, leaves them out, and refuses a configuration with a listener that it
-doesn't know.
+The last is what `raysafe serve` does. All but a replica's own port, which no client finds again after a restart, keep
+health checks, draining and autoscaling. HAProxy is the default. Ray would open its statistics and metrics on all
+interfaces and its admin socket to every local user: haproxy.sh, which starts it, leaves them out, and refuses a
+configuration with a listener that it doesn't know.
 """
 
 from __future__ import annotations

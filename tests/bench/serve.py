@@ -217,10 +217,12 @@ def main() -> int:
             print(f"  {name:8} {shown}")
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
-    added = results["whole"]["added"]
-    met = added["p50_ms"] <= TARGET_MS and added["cpu_ms_per_1000_characters"] <= TARGET_MS
-    verdict = "met" if met else "missed"
-    print(f"whole answers: <= {TARGET_MS} ms added to p50, <= {TARGET_MS} ms CPU per 1,000 characters: {verdict}")
+    met = True
+    for mode, result in results.items():
+        added = result["added"]
+        here = added["p50_ms"] <= TARGET_MS and added["cpu_ms_per_1000_characters"] <= TARGET_MS
+        print(f"{mode}: <= {TARGET_MS} ms added to p50 and to CPU per 1,000 characters: {'met' if here else 'missed'}")
+        met = met and here
     return 0 if met else 1
 
 
