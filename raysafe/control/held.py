@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from raysafe.config import Config
+from raysafe.control.capabilities import Capabilities
 from raysafe.guards.guard import Exchange, Message, Stage, Tool, ToolCall
 
 Outcome = Literal["released", "refused"]
@@ -30,6 +31,7 @@ class Held(Config):
     completion_tokens: int = 0
     released: dict[str, str] = Field(default_factory=dict)
     state: dict[str, Any] = Field(default_factory=dict, description="What guards remember of the request.")
+    asked: dict[str, Any] | None = Field(default=None, description="Capabilities that the client asked to be held to.")
     cleared: tuple[str, ...] | None = Field(
         default=None, description="The answer's text as its guards left it, where its calls are what is held."
     )
@@ -49,6 +51,7 @@ class Held(Config):
             completion_tokens=counts[1],
             released=dict(exchange.released),
             state=dict(exchange.state),
+            asked=exchange.asked.model_dump(mode="json") if isinstance(exchange.asked, Capabilities) else None,
             cleared=exchange.texts("output") if stage == "tool_call" else None,
         )
 
@@ -65,6 +68,7 @@ class Held(Config):
             endpoint=self.endpoint,
             tools=tuple(Tool(tool["name"], tool["definition"]) for tool in self.tools),
             tool_calls=tuple(_read_call(call) for call in self.tool_calls),
+            asked=None if self.asked is None else Capabilities.parse(self.asked, "asked"),
             state=dict(self.state),
             released={**self.released, **({hold.place: hold.reviewer} if hold.reviewer else {})},
         )
@@ -114,9 +118,10 @@ class Hold(NamedTuple):
 
 
 def digest_of(exchange: Exchange, stage: Stage) -> str:
-    """sha256 of what a hold is on: the stage's texts as they came, and whose exchange it is."""
+    """sha256 of what a hold is on: the stage's texts as they came, who says them, and whose exchange it is."""
     whose = [exchange.tenant, exchange.key_id, exchange.model, exchange.endpoint, stage]
-    text = json.dumps([whose, exchange.received(stage)], ensure_ascii=True, separators=(",", ":"))
+    said = [[message.role, [call.name for call in message.tool_calls]] for message in exchange.messages]
+    text = json.dumps([whose, said, exchange.received(stage)], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Text, cast, func, select, update
 
 from raysafe.control.held import Held, Hold, Outcome
 from raysafe.control.people import same_person
-from raysafe.errors import ConfigError
+from raysafe.errors import ConfigError, StorageError
 from raysafe.records.audit import AuditLog, audit_folder
 from raysafe.records.audit_chain import SUFFIX, read_rows
 from raysafe.records.hold_table import HoldRow
@@ -23,6 +23,8 @@ from raysafe.records.store import Store, store_now
 CHAIN = "holds"
 """Writer of decisions on holds in the audit log; holds-2, … where several decide at a time."""
 HOLD_HOURS = 24.0
+MOST_OF_ONE_KEY = 256
+"""Holds of one key that wait at the same time: each may be as large as a request and its answer."""
 
 
 class Holds:
@@ -32,14 +34,24 @@ class Holds:
         self._store, self._audit = store, audit or audit_folder(store.url)
 
     def put(self, exchange_id: str, hours: float = HOLD_HOURS, **fields: Any) -> None:
-        """Keep an exchange; `fields` are HoldRow's. What has expired is emptied meanwhile."""
+        """Keep an exchange; `fields` are HoldRow's. What has expired is emptied meanwhile.
+
+        One that is kept already stays as it is. Raises StorageError where too many of the key's wait.
+        """
         held: Held = fields.pop("held")
         with self._store.session() as session:
-            now = store_now(session)
+            known, now = session.get(HoldRow, exchange_id), store_now(session)
+            if known and all(getattr(known, name) == fields[name] for name in ("stage", "guard", "digest")):
+                return
+            mine = (HoldRow.key_id == fields["key_id"], HoldRow.outcome.is_(None), HoldRow.expires > now)
+            if (session.scalar(select(func.count(HoldRow.id)).where(*mine)) or 0) >= MOST_OF_ONE_KEY:
+                raise StorageError(f"{MOST_OF_ONE_KEY} holds of this key wait for a reviewer already")
             body = held.model_dump(mode="json")
             expires = now + timedelta(hours=hours)
             session.add(HoldRow(id=exchange_id, body=body, created=now, expires=expires, **fields))
-            session.execute(update(HoldRow).where(HoldRow.expires <= now).values(body={}))
+            session.execute(
+                update(HoldRow).where(HoldRow.expires <= now, cast(HoldRow.body, Text) != "{}").values(body={})
+            )
 
     def get(self, hold_id: str) -> Hold | None:
         with self._store.reading() as session:

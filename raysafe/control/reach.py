@@ -11,9 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 UNREADABLE = "?"
 """Stands for a path or domain that can't be read for certain; no grant covers it."""
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}:[/\\]{2}[^\s\"'<>]{1,2048}")
+_URL = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]{0,20}:[/\\]{2}(?=[^\s\"'<>])|(?i:https?|wss?|ftp):(?=\S))[^\s\"'<>]{0,2048}"
+)
+_NAMED_USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}:[/\\]{2}[^/\\?#]*@")
+_AUTHORITY_END = re.compile(r"[\s/\\?#]")
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,62})\.)*[a-z0-9_](?:[a-z0-9_-]{0,62})")
-_PATH = re.compile(r"(?:file:)?(?:/|~|\.\.?/|[A-Za-z]:\\|\\\\)\S{0,4096}")
+_PATH = re.compile(r"(?:file:)?(?:(?:/[^\r\n/]*/|\.\.?/|~[^\s/]*/|[A-Za-z]:\\|\\\\)[^\r\n]*|[/~]\S*)")
 _SEPARATORS = re.compile(r"[,;\s]+")
 
 
@@ -31,7 +35,23 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def urls_in(text: str) -> list[str]:
-    return _URL.findall(text)
+    """The URLs in a text; the whole of it too where it begins with one that names a user, spaces and all.
+
+    A browser reads on past a quote to an @, and takes the host from behind it: such a URL gets an @ at its end.
+    """
+    whole = text.strip()
+    found = [whole] if _NAMED_USER.match(whole) else []
+    at = stop = -1
+    for match in _URL.finditer(text):
+        end = match.end()
+        # both go forward only, so that the text is read once
+        if at < end:
+            at = text.find("@", end) % (len(text) + 1)
+        if stop < end:
+            ended = _AUTHORITY_END.search(text, end)
+            stop = ended.start() if ended else len(text)
+        found.append(match[0] + "@" * (at < stop))
+    return found
 
 
 def looks_like_path(text: str) -> bool:
@@ -79,9 +99,9 @@ def path_of(text: str) -> str:
 def people_in(value: Any) -> int:
     """How many recipients an argument names: the items of a list, or of a text with commas, semicolons or spaces."""
     if isinstance(value, str):
-        return len([part for part in _SEPARATORS.split(value) if part])
+        return max(len([part for part in _SEPARATORS.split(value) if part]), value.count("@"))
     if isinstance(value, list):
         return sum(people_in(item) for item in value)
     if isinstance(value, dict):
-        return sum(people_in(item) for item in value.values())
+        return sum(max(people_in(key), people_in(item)) for key, item in value.items())
     return 0 if value is None else 1

@@ -115,7 +115,7 @@ def _reached(arguments: dict[str, Any], rule: ToolRule) -> tuple[set[str], set[s
             urls = urls_in(text)
             domains.update(domain_of(url) for url in urls if not url.lower().startswith("file:"))
             paths.update(path_of(url) for url in urls if url.lower().startswith("file:"))
-            if kind != "path" and not urls and looks_like_path(text):
+            if kind != "path" and looks_like_path(text):
                 paths.add(path_of(text))
         if kind == "path" and isinstance(value, str):
             paths.add(path_of(value))

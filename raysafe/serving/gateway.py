@@ -26,8 +26,9 @@ from starlette.responses import JSONResponse, Response
 
 from raysafe.control.capabilities import UNLIMITED, Capabilities
 from raysafe.control.capability_guard import CapabilitiesConfig
+from raysafe.control.held import Hold
 from raysafe.control.keys import Key, Scope
-from raysafe.errors import ConfigError
+from raysafe.errors import ConfigError, RaySafeError
 from raysafe.guards.guard import Endpoint, Exchange, Message, Tool
 from raysafe.guards.reload import FixedPolicy, PolicyFile, PolicySource
 from raysafe.guards.settings import Resources
@@ -65,6 +66,8 @@ PREFIXES: dict[Endpoint, str] = {
     "act": "act",
 }
 THREADS = 64
+MOST_NAMES = 128
+"""Most names of each kind that a request may ask for: each is compared with each that is granted."""
 CAPABILITIES = "X-RaySafe-Capabilities"
 """A request's header that asks for less than it could have."""
 Asked = TypeVar("Asked", ChatRequest, CompletionRequest, EmbeddingRequest, PredictRequest, ActRequest)
@@ -200,7 +203,18 @@ class Gateway:
         if own and hold.stage != "input" and (released := await self._desk.released(hold)) is not None:
             session = DeliverySession(self._post, self._standings.of(hold.tenant), released)
             return await whole_response(request.receive, self._door, session.whole(), session.headers)
+        if not own:
+            await self._note_reading(key, hold)
         return body_response(describe(hold, reviewer=not own, state=hold.state(datetime.now(UTC))))
+
+    async def _note_reading(self, key: Key, hold: Hold) -> None:
+        """Record who reads what was held, before it leaves; raises ApiError 503 where that can't be recorded."""
+        details = {"tenant": hold.tenant, "service": hold.service, "place": hold.place, "sha256": hold.digest}
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._audit.submit("read", key.id, hold.id, details)))
+        except RaySafeError as error:
+            message = f"the audit log can't be written: {type(error).__name__}"
+            raise ApiError(503, message, kind="server_error", code="audit_failed") from error
 
     async def decide(self, request: Request, hold_id: str) -> Response:
         key = self._authenticate(request, "reviewer", "operator")
@@ -329,7 +343,10 @@ def _asked_capabilities(header: str | None) -> Capabilities | None:
     try:
         values = json.loads(header)
         # what isn't named is not narrowed
-        return Capabilities.parse({**UNLIMITED.model_dump(), **values}, CAPABILITIES)
+        asked = Capabilities.parse({**UNLIMITED.model_dump(), **values}, CAPABILITIES)
+        if max(map(len, (asked.tools, asked.domains, asked.paths, asked.data_classes))) <= MOST_NAMES:
+            return asked
+        message = f"{CAPABILITIES} may name {MOST_NAMES} of a kind at most"
     except (ValueError, TypeError, RecursionError):
         message = f'{CAPABILITIES} must hold a JSON object of capabilities, such as {{"autonomy": 1}}'
     except ConfigError as error:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from starlette.responses import Response
@@ -18,6 +19,8 @@ from raysafe.serving.wire.errors import ApiError
 from raysafe.serving.wire.text import encode, event
 
 logger = logging.getLogger(__name__)
+STALLED_S = 60.0
+"""Longest wait for a client to take the next of a stream; its place is another's then."""
 
 
 class Disconnected(Exception):
@@ -38,7 +41,9 @@ async def whole_response(
 ) -> Response:
     """The answer that `work` makes, or the error that it raises."""
     try:
-        return body_response(await until_ended(receive, door, work), headers)
+        response = body_response(await until_ended(receive, door, work), headers)
+        door.check()
+        return response
     except Disconnected:
         return Response(status_code=499)
     except Exception as raised:
@@ -58,13 +63,24 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
+        async def tell(message: Any) -> None:
+            try:
+                async with asyncio.timeout(STALLED_S):
+                    await send(message)
+            except TimeoutError:
+                raise Disconnected from None
+
         async def put(written: bytes) -> None:
+            self._door.check()
+            await say(written)
+
+        async def say(written: bytes) -> None:
             nonlocal started
             if not started:
                 started = True
                 headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": written, "more_body": True})
+                await tell({"type": "http.response.start", "status": 200, "headers": headers})
+            await tell({"type": "http.response.body", "body": written, "more_body": True})
 
         try:
             await until_ended(receive, self._door, self._produce(put))
@@ -75,7 +91,8 @@ class EventStream(Response):
             if not started:
                 await error_response(error, self._request_headers)(scope, receive, send)
                 return
-            await put(event(error.body))
+            with suppress(Disconnected):
+                await say(event(error.body))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -92,6 +109,8 @@ async def until_ended(receive: Receive, door: Door, work: Awaitable[Any]) -> Any
     closing = door.watch()
     task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(gone())
     try:
+        # it may have closed while the body came
+        door.check()
         await asyncio.wait({task, watcher, closing}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return await task

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from raysafe.control.budgets import Budget, Granted, Refused, Resource
 from raysafe.control.capability_guard import BudgetRule, CapabilityGuard
+from raysafe.errors import ConfigError, StorageError
 from raysafe.guards.guard import Exchange, Verdict
 
+logger = logging.getLogger(__name__)
 MESSAGE_TOKENS = 16
 """Tokens that a chat template may put around a message."""
+MOST = 1e12
+"""The largest rate that a budget counts; one above it is none."""
 LONG_S = 86_400.0
 """When to come back to a budget that has no next window, for clients that insist on a time."""
 
@@ -73,14 +78,20 @@ class Spending:
 
     def settle(self, tokens: int | None, model_seconds: float) -> None:
         """Charge what was used; tokens None: they aren't known, and what was set aside stays charged."""
-        if self._granted is not None and tokens is not None:
-            used = {"requests": 1, "tokens": tokens, "model_seconds": model_seconds}
-            self._counters.settle(self._granted, used)
+        if tokens is not None:
+            self._charge({"requests": 1, "tokens": tokens, "model_seconds": model_seconds})
 
     def give_back(self) -> None:
         """The model did nothing for this request."""
-        if self._granted is not None:
-            self._counters.settle(self._granted, {})
+        self._charge({})
+
+    def _charge(self, used: dict[str, float]) -> None:
+        if self._granted is None:
+            return
+        try:
+            self._counters.settle(self._granted, used)
+        except (ConfigError, StorageError) as error:
+            logger.error("what a request set aside stays charged: %s", error)
 
 
 def limits_of(guard: CapabilityGuard, exchange: Exchange) -> tuple[Budget, ...]:
@@ -92,7 +103,7 @@ def limits_of(guard: CapabilityGuard, exchange: Exchange) -> tuple[Budget, ...]:
         ("model_seconds", granted.model_seconds_per_minute),
     )
     found = [*_by_rules(guard.config.budgets, exchange)]
-    found += [_budget("model", exchange.model, resource, "minute", rate) for resource, rate in rates if rate]
+    found += [_budget("model", exchange.model, resource, "minute", min(rate, MOST)) for resource, rate in rates if rate]
     least: dict[str, Budget] = {}
     for budget in found:
         if budget.counter not in least or budget.limit < least[budget.counter].limit:
@@ -103,7 +114,8 @@ def limits_of(guard: CapabilityGuard, exchange: Exchange) -> tuple[Budget, ...]:
 def prompt_bound(exchange: Exchange) -> int:
     """The most tokens that a request's texts may take: a token is at least a byte."""
     texts = exchange.texts("input")
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + MESSAGE_TOKENS * (len(texts) + 1)
+    names = sum(len(call.name) for message in exchange.messages for call in message.tool_calls)
+    return names + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + MESSAGE_TOKENS * (len(texts) + 1)
 
 
 def _by_rules(rules: tuple[BudgetRule, ...], exchange: Exchange) -> Iterator[Budget]:
