@@ -75,6 +75,7 @@ class CapabilityGuard:
     """Judges tool calls. What is asked may narrow what is granted and allowed, never widen it."""
 
     inline = True
+    judges_last = True
 
     def __init__(self, config: CapabilitiesConfig, granted: Capabilities = UNLIMITED) -> None:
         self.config, self.name = config, config.name

@@ -34,7 +34,9 @@ class Pipeline:
     def at(self, stage: Stage) -> list[Entry]:
         """The stage's guards in order; those of the output see tool calls too, whose arguments the model wrote."""
         asked = {stage, "output"} if stage == "tool_call" else {stage}
-        return [entry for entry in self.entries if entry.guard.stages & asked]
+        here = [entry for entry in self.entries if entry.guard.stages & asked]
+        # a guard of what may be done judges the call as it will leave, whatever others made of it
+        return sorted(here, key=lambda entry: getattr(entry.guard, "judges_last", False))
 
     def admission(self, exchange: Exchange, stage: Stage = "input") -> Admission:
         """The stage's check in two parts, for a model that may start while slow guards still think."""

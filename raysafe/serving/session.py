@@ -68,6 +68,8 @@ class Session:
         self._tokens: int | None = None
         """What the answer took, once that is known."""
         self._model_s = 0.0
+        self._wrote = False
+        """Whether the model has begun to answer: then even a refusal of its own is paid for."""
 
     @property
     def _ledger(self) -> Ledger:
@@ -212,7 +214,8 @@ class Session:
             known = model_error(error, limit_s)
             if known is None:
                 raise
-            if self._spending is not None and isinstance(error, PromptRefused | Overloaded | NotOffered):
+            refused = isinstance(error, PromptRefused | Overloaded | NotOffered)
+            if self._spending is not None and refused and not self._wrote:
                 self._spending.give_back()
                 self._spending = None
             if isinstance(error, PromptRefused):

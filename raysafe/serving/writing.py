@@ -93,6 +93,7 @@ class WritingSession(Session):
                 async with aclosing(pieces), self._working():
                     gathered = ""
                     async for last in pieces:
+                        self._wrote = True
                         gathered += last.text
                         # guards cost by the call, and nothing leaves in smaller pieces
                         if not outlet.due(len(gathered)) and last.finish_reason is None:

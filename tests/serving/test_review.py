@@ -107,7 +107,6 @@ def test_recipients_are_counted_however_they_are_written(to: Any) -> None:
     assert people_in(to) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="guards after `capabilities` may still change a call")
 async def test_what_a_later_guard_puts_into_a_call_is_held_to_capabilities_too() -> None:
     rule = {"arguments": {"to": {"kind": "text", "longest": 9}}}
     guards = [{"kind": "capabilities", "tools": {"fetch": rule}}, {"kind": "pii", "entities": ["email"]}]
@@ -262,7 +261,6 @@ async def test_a_note_that_a_store_may_refuse_reaches_no_log(tmp_path: Path) -> 
 # budgets
 
 
-@pytest.mark.xfail(strict=True, reason="any PromptRefused gives back all that was set aside")
 async def test_a_stream_that_its_endpoint_cuts_is_paid_for(counters: Budgets) -> None:
     class Cut(Scripted):
         async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
