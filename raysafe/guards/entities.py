@@ -95,7 +95,7 @@ class EntityGuard:
 
     def check(self, exchange: Exchange, stage: Stage) -> Verdict:
         texts = exchange.texts(stage)
-        marks, plain = self.marks(exchange, stage, texts), self._plain_texts(exchange, stage)
+        marks, plain = self.marks(exchange, stage, texts), exchange.plain(stage)
         new = list[str]()
         for number, text in enumerate(texts):
             new.append(marks.rewrite(text) if number < plain else marks.rewrite_json(text))
@@ -107,10 +107,6 @@ class EntityGuard:
 
     def open(self, exchange: Exchange) -> OutputFilter:
         return _EntityFilter(self, self.marks(exchange, "output", ()))
-
-    def _plain_texts(self, exchange: Exchange, stage: Stage) -> int:
-        """How many of the stage's texts are plain; the others are JSON."""
-        return {"input": len(exchange.messages), "output": 1, "tool_call": 0}[stage]
 
     def allowed(self, stage: Stage) -> Verdict:
         return Verdict(self.name, stage, "allow")

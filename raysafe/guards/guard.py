@@ -141,12 +141,14 @@ class Exchange:
     """The request's id to others: its client, or a proxy before the gateway."""
     released: dict[str, str] = field(default_factory=dict)
     """Holds that a reviewer has let pass: stage/guard -> reviewer."""
+    release: str | None = None
+    """The hold whose release this request comes with; it is used up where the request is admitted."""
 
     def texts(self, stage: Stage) -> tuple[str, ...]:
         """The stage's texts as they stand after the modifications so far.
 
-        input: the messages' contents, then the arguments of calls in them, then the tools' definitions. output: the
-        answer. tool_call: the arguments of each call.
+        input: the messages' contents, the names of calls in them, the calls' arguments, the tools' definitions. output:
+        the answer. tool_call: the arguments of each call.
         """
         for verdict in reversed(self.verdicts):
             if verdict.stage == stage and verdict.replacement is not None:
@@ -160,16 +162,24 @@ class Exchange:
         if stage == "tool_call":
             return tuple(call.arguments for call in self.tool_calls)
         contents = [message.content for message in self.messages]
-        arguments = [call.arguments for message in self.messages for call in message.tool_calls]
-        return (*contents, *arguments, *(tool.definition for tool in self.tools))
+        calls = [call for message in self.messages for call in message.tool_calls]
+        names, arguments = [call.name for call in calls], [call.arguments for call in calls]
+        return (*contents, *names, *arguments, *(tool.definition for tool in self.tools))
+
+    def plain(self, stage: Stage) -> int:
+        """How many of the stage's texts, the first ones, are plain text; the others are JSON."""
+        if stage == "input":
+            return sum(1 + len(message.tool_calls) for message in self.messages)
+        return 1 if stage == "output" else 0
 
     def admitted(self) -> tuple[Message, ...]:
         """The messages that the model may see: the client's, as the input guards left them."""
-        texts = iter(self.texts("input"))
-        contents = [next(texts) for _ in self.messages]
+        texts = self.texts("input")
+        count, plain = len(self.messages), self.plain("input")
+        names, arguments = iter(texts[count:plain]), iter(texts[plain:])
         return tuple(
-            replace(message, content=content, tool_calls=_with_arguments(message.tool_calls, texts))
-            for message, content in zip(self.messages, contents, strict=True)
+            replace(message, content=content, tool_calls=_rewritten(message.tool_calls, names, arguments))
+            for message, content in zip(self.messages, texts[:count], strict=True)
         )
 
     def admitted_tools(self) -> tuple[Tool, ...]:
@@ -181,11 +191,11 @@ class Exchange:
 
     def cleared_calls(self) -> tuple[ToolCall, ...]:
         """The calls that may leave, as the guards left their arguments."""
-        return _with_arguments(self.tool_calls, iter(self.texts("tool_call")))
+        return _rewritten(self.tool_calls, (call.name for call in self.tool_calls), iter(self.texts("tool_call")))
 
 
-def _with_arguments(calls: tuple[ToolCall, ...], texts: Iterator[str]) -> tuple[ToolCall, ...]:
-    return tuple(replace(call, arguments=next(texts)) for call in calls)
+def _rewritten(calls: tuple[ToolCall, ...], names: Iterator[str], arguments: Iterator[str]) -> tuple[ToolCall, ...]:
+    return tuple(replace(call, name=next(names), arguments=next(arguments)) for call in calls)
 
 
 @runtime_checkable

@@ -111,7 +111,7 @@ class Gateway:
         resources = _resources(settings, self._asking)
         source = _source(settings, resources)
         self._standings = Standings(source, audit, counters, settings.answer_tokens, resources)
-        crowd = Crowd(settings.max_requests)
+        crowd, self._bodies = Crowd(settings.max_requests), Crowd(settings.max_requests)
         desk = self._desk = HoldDesk(holds, settings.model, settings.hold_hours)
         self._post = Post(backend, self._metrics, self._door, crowd, self._health, desk, settings.request_timeout_s)
 
@@ -270,7 +270,7 @@ class Gateway:
             asked=_asked_capabilities(request.headers.get(CAPABILITIES)),
             trace=_trace(request.headers.get("x-request-id")),
         )
-        await self._desk.admit(exchange, request.headers.get(HOLD))
+        await self._desk.present(exchange, request.headers.get(HOLD))
         return exchange
 
     async def _write(self, request: Request, exchange: Exchange, asked: TextRequest, form: TextFormat) -> Response:
@@ -297,16 +297,19 @@ class Gateway:
         return key
 
     async def _body(self, request: Request) -> bytes:
-        """The request's body, read no further than the limit; raises ApiError 413, or 408 where it doesn't come."""
+        """The request's body, read no further than the limit; raises ApiError: 413, 408 where none comes, 503 where
+        too many others are coming."""
         parts, size, limit_s = [], 0, self._settings.body_timeout_s
         try:
-            async with asyncio.timeout(limit_s):
-                async for part in request.stream():
-                    parts.append(part)
-                    size += len(part)
-                    if size > self._settings.body_bytes:
-                        message = f"the body is over the limit of {self._settings.body_bytes:,} bytes"
-                        raise ApiError(413, message, code="too_large")
+            # counted apart from the requests at work: who sends slowly holds up only those who are sending too
+            with self._bodies.one_more():
+                async with asyncio.timeout(limit_s):
+                    async for part in request.stream():
+                        parts.append(part)
+                        size += len(part)
+                        if size > self._settings.body_bytes:
+                            message = f"the body is over the limit of {self._settings.body_bytes:,} bytes"
+                            raise ApiError(413, message, code="too_large")
         except TimeoutError:
             message = f"the body didn't come within {limit_s:g} s"
             raise ApiError(408, message, code="body_timeout", headers={"Connection": "close"}) from None

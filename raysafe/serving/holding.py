@@ -66,16 +66,24 @@ class HoldDesk:
             return None
         return hold_id
 
-    async def admit(self, exchange: Exchange, hold_id: str | None) -> None:
+    async def present(self, exchange: Exchange, hold_id: str | None) -> None:
         """Let a request pass the guard that held it, where a reviewer has released this very request; else ApiError."""
         if hold_id is None:
             return
         shelf = self._shelf_or_error()
-        hold = await _stored(asyncio.to_thread(shelf.take, hold_id, digest_of(exchange, "input")))
-        if hold is None or hold.held is None or hold.reviewer is None:
-            message = f"'{hold_id[:64]}' releases no such request: it isn't released, was used, or was on another one"
-            raise ApiError(409, message, code="hold_not_released", param=HOLD)
+        hold = await _stored(asyncio.to_thread(shelf.released, hold_id))
+        if hold is None or hold.digest != digest_of(exchange, "input") or hold.held is None or hold.reviewer is None:
+            raise _not_released(hold_id)
         exchange.released = {**hold.held.released, hold.place: hold.reviewer}
+        exchange.release = hold_id
+
+    async def use_up(self, exchange: Exchange) -> None:
+        """The request is admitted: its release, if it came with one, lets nothing else pass. ApiError where one did."""
+        if exchange.release is None:
+            return
+        take = self._shelf_or_error().take
+        if await _stored(asyncio.to_thread(take, exchange.release, digest_of(exchange, "input"))) is None:
+            raise _not_released(exchange.release)
 
     async def pending(self, key: Key) -> list[dict[str, Any]]:
         """What waits for a decision that this key's owner may see."""
@@ -131,6 +139,11 @@ def _facts(hold: Hold) -> dict[str, Any]:
     if hold.outcome is not None:
         facts |= {"outcome": hold.outcome, "reviewer": hold.reviewer, "note": hold.note}
     return facts
+
+
+def _not_released(hold_id: str) -> ApiError:
+    message = f"'{hold_id[:64]}' releases no such request: it isn't released, was used, or was on another one"
+    return ApiError(409, message, code="hold_not_released", param=HOLD)
 
 
 def _may_see(key: Key, hold: Hold) -> bool:

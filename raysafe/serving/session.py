@@ -106,6 +106,8 @@ class Session:
         if not decision.stopped_by and (refused := await self._set_aside()) is not None:
             self._exchange.verdicts.append(refused)
             decision = Decision("input", (*decision.verdicts, refused), decision.not_run)
+        if not decision.stopped_by:
+            await self._use_release()
         if admission.waits and not decision.stopped_by:
             self._beside = asyncio.create_task(self._decide_beside(admission))
             return
@@ -115,6 +117,16 @@ class Session:
         self._admitted = decision, clock
         if decision.stopped_by:
             await self._refuse(decision)
+
+    async def _use_release(self) -> None:
+        """A release lets one request pass; raises ApiError where another one was faster, and nothing is charged."""
+        try:
+            await self._post.holds.use_up(self._exchange)
+        except ApiError:
+            if self._spending is not None:
+                self._spending.give_back()
+                self._spending = None
+            raise
 
     async def _decide_beside(self, admission: Admission) -> None:
         """The decision of all input guards; raises the ApiError of a refusal once its row is durable."""

@@ -114,8 +114,7 @@ def limits_of(guard: CapabilityGuard, exchange: Exchange) -> tuple[Budget, ...]:
 def prompt_bound(exchange: Exchange) -> int:
     """The most tokens that a request's texts may take: a token is at least a byte."""
     texts = exchange.texts("input")
-    names = sum(len(call.name) for message in exchange.messages for call in message.tool_calls)
-    return names + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + MESSAGE_TOKENS * (len(texts) + 1)
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + MESSAGE_TOKENS * (len(texts) + 1)
 
 
 def _by_rules(rules: tuple[BudgetRule, ...], exchange: Exchange) -> Iterator[Budget]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,12 @@ async def test_what_guards_remember_of_a_request_is_kept_with_its_answer(folder:
     await house.decide(hold.id)
     delivered = (await house.call("ann", "GET", f"holds/{hold.id}")).json()
     assert delivered["choices"][0]["message"]["content"] == "Dear friend, I wrote to ann@example.com."
+
+
+async def test_of_two_requests_with_one_release_one_passes(folder: Path) -> None:
+    house = House(folder, [phrases("bomb", "hold")])
+    hold_id = (await house.ask("a bomb")).headers[HOLD]
+    await house.decide(hold_id)
+    answers = await asyncio.gather(*(house.ask("a bomb", **{HOLD: hold_id}) for _ in range(2)))
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert len(house.backend.prompts) == 1
