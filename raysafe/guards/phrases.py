@@ -204,14 +204,14 @@ class Positions:
         return ending
 
     def gap(self, fewest: int, most: int) -> Fragment:
-        """`fewest` to `most` words of any kind, with the separators before each and after the last."""
+        """`fewest` to `most` words of any kind, with the separators before each."""
         words = Fragment()
         for number in range(most, 0, -1):
             letters = self.cat(self.one(_WORD_CHARACTER), self._ending())
             words = self.cat(self.cat(self.between(), letters), words)
             if number > fewest:
                 words = self.optional(words)
-        return self.cat(words, self.between())
+        return words
 
     def between(self) -> Fragment:
         return self.repeated(_GAPS)
@@ -258,7 +258,7 @@ class _Parser:
         return fragment
 
     def _sequence(self) -> Fragment:
-        """Items one after the other, with separators between them; a gap brings its own."""
+        """Items one after the other, with separators between them; a gap brings those before it."""
         positions, whole, after_gap = self._positions, None, False
         while self._next < len(self._tokens) and self._tokens[self._next][0] not in ("|", ")", ")?"):
             is_gap = self._tokens[self._next][1] is not None
@@ -269,7 +269,7 @@ class _Parser:
                 whole = item
             elif is_gap and (after_gap or whole.nullable):
                 raise ValueError(f"phrase {self._shown} has a gap after something that may be left out; join them")
-            elif is_gap or after_gap:
+            elif is_gap:
                 whole = positions.cat(whole, item)
             else:
                 whole = self._then(whole, item)

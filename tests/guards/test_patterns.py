@@ -7,6 +7,8 @@ import random
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raysafe.errors import ConfigError
 from raysafe.guards.guard import Exchange, Message, Stage
@@ -14,6 +16,7 @@ from raysafe.guards.matcher import Matcher, Scan
 from raysafe.guards.patterns import PatternsConfig, Rule
 from raysafe.guards.pipeline import Pipeline
 from raysafe.guards.policy import default_policy
+from raysafe.guards.views import NONE, first_in
 from raysafe.quickstart.grammar import tasks
 from tests.real_data import HH_RLHF, SHARED
 
@@ -127,6 +130,23 @@ def test_optional_parts_and_their_separators_may_be_left_out() -> None:
     phrases = ("kill (him|her)? now", "(please)? stop it")
     assert [cut(t, *phrases) for t in ("kill now", "kill her now", "stop it", "please stop it")] == ["CUT"] * 4
     assert cut("kill it now", *phrases) == "kill it now"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "expression"),
+    [
+        ("skip {0,2} (all)? rule*", r"\bskip( \w+){0,2}( all)? rule\w*"),
+        ("skip {1,2} (all|any)? (the)? rule*", r"\bskip( \w+){1,2}( (all|any))?( the)? rule\w*"),
+        ("(skip|drop {0,1} (all)?) rules", r"\b(skip|drop( \w+)?( all)?) rules\b"),
+        ("drop (the)? {0,1} (any|all)? {1,2} rules", r"\bdrop( the)?( \w+)?( (any|all))?( \w+){1,2} rules\b"),
+    ],
+)
+@given(words=st.lists(st.sampled_from(["skip", "drop", "all", "any", "the", "rules", "ruler"]), max_size=7))
+def test_gaps_and_optional_words_match_as_in_a_regular_expression(
+    phrase: str, expression: str, words: list[str]
+) -> None:
+    text, matcher = " ".join(words), Matcher([[phrase]])
+    assert (first_in(matcher, text, NONE) is not None) == (re.search(expression, text) is not None)
 
 
 @pytest.mark.parametrize(
