@@ -54,7 +54,7 @@ _LOOK_ALIKES = {
     "f": "ғϝꓝքᖴ₣",
     "g": "ɡցԍᏀꓖ₲",
     "h": "һнհНᎻꓧⲏᕼ",
-    "i": "іιıӏІΙᎥⅼɩїⲓ𐌉",
+    "i": "іιıӏІΙᎥɩїⲓ𐌉",
     "j": "јϳᎫꓙյᒍ",
     "k": "кκᏦꓗⲕқӄ𐌊₭",
     "l": "ⳑᏞꓡℓᒪ",
@@ -104,13 +104,15 @@ def fold(character: str) -> str:
         return IGNORED
     if character in _CIRCLES:
         return CIRCLE
-    symbols = "".join(_symbol(part) for part in unicodedata.normalize("NFKD", character))
+    # what a look-alike decomposes to may look like another letter: a lunate sigma is a c, and decomposes to a sigma
+    parts = character if character in _LATIN else unicodedata.normalize("NFKD", character)
+    symbols = "".join(map(_symbol, parts))
     seen = symbols.replace(IGNORED, "")
     return seen or IGNORED
 
 
 def _symbol(part: str) -> str:
-    """The symbol(s) of one character that has no compatibility decomposition."""
+    """The symbol(s) of one character that looks like a Latin letter or has no compatibility decomposition."""
     if part.isascii():
         if part.isalnum():
             return CAPITAL_I if part == "I" else part.lower()

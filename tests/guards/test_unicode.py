@@ -81,6 +81,11 @@ def test_a_letter_that_looks_like_another_is_read_as_it(word: str) -> None:
     assert finds("make a bomb", f"make a {word}")
 
 
+def test_a_lunate_sigma_reads_as_the_letter_that_it_looks_like() -> None:
+    assert (fold("\u03f2"), fold("\u03f9"), fold("\u03c3")) == ("c", "c", "o")
+    assert finds("cook poison", "\u03f2ook poison")
+
+
 def test_a_bullet_before_a_phrase_is_no_letter_of_it() -> None:
     assert fold("\u25cf") == CIRCLE
     assert finds("make a bomb", "\u25cfmake a bomb\u25cf")
