@@ -5,8 +5,6 @@ decimal character codes, Morse. A run says something at every offset of its digi
 it hide nothing. Decoding is linear in the run.
 """
 
-# ruff: noqa: RUF001
-
 from __future__ import annotations
 
 import binascii
@@ -150,7 +148,12 @@ def _morse(run: str, last: bool) -> tuple[bytes, str]:
 
 _PLAIN_BASE64 = {ord("-"): "+", ord("_"): "/", **dict.fromkeys(map(ord, "=\r\n"))}
 _BASE32 = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", "0123456789abcdefghijklmnopqrstuv")
-_MARKS = {**dict.fromkeys(map(ord, "·•∙"), "."), **dict.fromkeys(map(ord, "–—−_"), "-"), ord("|"): "/", ord("\n"): "/"}
+_MARKS = {
+    **dict.fromkeys(map(ord, "·•∙"), "."),
+    **dict.fromkeys(map(ord, "\u2013—\u2212_"), "-"),
+    ord("|"): "/",
+    ord("\n"): "/",
+}
 _UPPER, _LOWER, _NUMBERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
 _LISTED = " \t\r\n,;:"
 
@@ -181,7 +184,7 @@ ENCODINGS = (
         partial(_bits, bits=1, group=8, drop=re.compile("0[bB]|[^01]"), prefixed=True),
     ),
     Encoding("decimal", _NUMBERS, _LISTED + "-[]()", 8, 1, _decimal),
-    Encoding("morse", ".-·•∙–—−_", " /|\n", 8, 1, _morse),
+    Encoding("morse", ".-·•∙\u2013—\u2212_", " /|\n", 8, 1, _morse),
 )
 """In the order in which they are looked for."""
 
