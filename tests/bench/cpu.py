@@ -5,11 +5,11 @@ from __future__ import annotations
 import psutil
 
 
-def tree_cpu_s() -> float:
-    """CPU seconds that this process and all below it have used."""
-    me = psutil.Process()
+def tree_cpu_s(pid: int | None = None) -> float:
+    """CPU seconds that a process, this one by default, and all below it have used."""
+    root = psutil.Process(pid)
     total = 0.0
-    for process in [me, *me.children(recursive=True)]:
+    for process in [root, *root.children(recursive=True)]:
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
+from tests.bench.cpu import tree_cpu_s
 
 TEXT = "The weather in the mountains can change quickly, so bring a coat. "
 ANSWER = (TEXT * 4)[:200]
@@ -172,31 +172,18 @@ async def _clients(port: int, secret: str, stream: bool, count: int, seconds: fl
     return found, sum(client.failed for client in clients), time.perf_counter() - started
 
 
-def _cpu_s(pid: int) -> float:
-    """CPU seconds of a process and all below it."""
-    root = psutil.Process(pid)
-    total = 0.0
-    for process in [root, *root.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
-
-
 def measure(port: int, secret: str, pid: int, seconds: float) -> dict[str, Any]:
     """Latency, throughput and CPU of whole answers and streams."""
     asyncio.run(_clients(port, secret, False, 4, 1.0))
-    before, started = _cpu_s(pid), time.perf_counter()
+    before, started = tree_cpu_s(pid), time.perf_counter()
     time.sleep(2.0)
-    idle = (_cpu_s(pid) - before) / (time.perf_counter() - started)
+    idle = (tree_cpu_s(pid) - before) / (time.perf_counter() - started)
     result: dict[str, Any] = {"idle_cpu": idle}
     for mode in ("whole", "stream"):
         one, failed_one, _ = asyncio.run(_clients(port, secret, mode == "stream", 1, seconds))
-        before = _cpu_s(pid)
+        before = tree_cpu_s(pid)
         many, failed_many, took = asyncio.run(_clients(port, secret, mode == "stream", CONNECTIONS, seconds))
-        cpu_s = _cpu_s(pid) - before - idle * took
+        cpu_s = tree_cpu_s(pid) - before - idle * took
         one.sort()
         result[mode] = {
             "p50_ms": statistics.median(one),
