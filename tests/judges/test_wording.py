@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, strategies
 
 from raysafe.errors import DataError
+from raysafe.judges.posed import read_yes_no
 from raysafe.judges.wording import compare_question, read_question, read_score, read_verdict, score_question
 from tests.judges.known import PROMPT
 
@@ -97,3 +99,9 @@ def test_only_a_plain_score_is_read(text: str, score: float | None) -> None:
 )
 def test_only_a_plain_verdict_is_read(text: str, verdict: float | None) -> None:
     assert read_verdict(text) == verdict
+
+
+@pytest.mark.parametrize("read", [read_score, read_verdict, read_yes_no])
+def test_a_long_reply_is_not_searched(read: Callable[[str], float | None]) -> None:
+    # the patterns would try each place of such a reply against each other one
+    assert read("*" * 1_000_000) is None
