@@ -55,6 +55,7 @@ def train(
     from raysafe.guards.labelled import read_labelled
     from raysafe.guards.training import examples
     from raysafe.guards.training import train as train_model
+    from raysafe.models.roc import auroc
 
     if out.exists() and not (out / "linear.json").is_file() and any(out.iterdir()):
         raise ConfigError(f"out: {out} holds other files: name a new folder")
@@ -81,7 +82,7 @@ def train(
     trained.model.save(out)
     labels, scores = trained.held_labels_H, trained.held_scores_H
     area = area_under_curve(labels, scores)
-    chance = [area_under_curve(labels, logits).value for logits in trained.control_logits_CH]
+    chance = [auroc(logits, labels == 1) for logits in trained.control_logits_CH]
     recalls = [recall_at(scores[labels == 1], scores[labels == 0], level) for level in (0.01, 0.05)]
     if as_json:
         found = {"auc": asdict(area), "shuffled": chance, "recall": [asdict(recall) for recall in recalls]}

@@ -24,17 +24,15 @@ class RecallAt:
 
 
 def threshold_at(benign_N: np.ndarray, level: float) -> float:
-    """The lowest threshold that at most floor(level N) of the benign scores reach; infinity where only none would do.
+    """The empirical threshold of the benign scores; infinity where only none would do.
 
     Scores end at 1: where more than that share of the benign texts has the highest score, no threshold is left.
     """
-    ordered = np.sort(np.asarray(benign_N, dtype=np.float64))[::-1]
-    if ordered.size == 0:
+    from raysafe.models.roc import empirical_threshold
+
+    if np.asarray(benign_N).size == 0:
         raise ValueError("a threshold needs benign scores")
-    allowed = int(np.floor(level * ordered.size))
-    if allowed >= ordered.size:
-        return float(ordered[-1])
-    threshold = float(np.nextafter(ordered[allowed], np.inf))
+    threshold = empirical_threshold(benign_N, level)
     return threshold if threshold <= 1 else float("inf")
 
 
@@ -59,6 +57,8 @@ def area_under_curve(labels_N: np.ndarray, scores_N: np.ndarray, confidence: flo
     """
     from scipy.stats import norm, rankdata
 
+    from raysafe.models.roc import auroc
+
     labels_N, scores_N = np.asarray(labels_N), np.asarray(scores_N, dtype=np.float64)
     attacks, benign = scores_N[labels_N == 1], scores_N[labels_N == 0]
     m, n = attacks.size, benign.size
@@ -68,7 +68,7 @@ def area_under_curve(labels_N: np.ndarray, scores_N: np.ndarray, confidence: flo
     # the midrank among all, less that among its own kind, counts the others below (Sun and Xu 2014)
     over_M = (ranks[:m] - rankdata(attacks)) / n
     under_N = 1 - (ranks[m:] - rankdata(benign)) / m
-    area = float(over_M.mean())
+    area = auroc(scores_N, labels_N == 1)
     error = float(np.sqrt(over_M.var(ddof=1) / m + under_N.var(ddof=1) / n))
     half = float(norm.ppf(0.5 + confidence / 2)) * error
     return Estimate(area, max(0.0, area - half), min(1.0, area + half), m + n)

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
+from scipy.special import expit
 
 from raysafe.guards.letters import OTHER, Letters, packaged, symbols
-from raysafe.guards.linear_model import sigmoid
 from raysafe.guards.scored import ScoredConfig, ScoredGuard
 from raysafe.guards.settings import NOTHING, Resources
 
@@ -45,7 +45,7 @@ class GibberishGuard(ScoredGuard):
         self._letters = packaged()
 
     def score(self, text: str) -> float:
-        return float(sigmoid(SLOPE * (oddity(self._letters, text) - CENTRE)))
+        return float(expit(SLOPE * (oddity(self._letters, text) - CENTRE)))
 
 
 def oddity(letters: Letters, text: str) -> float:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
+from scipy.special import expit
 
 from raysafe.config import Config
 from raysafe.errors import ConfigError, ModelError
@@ -56,7 +57,7 @@ class LinearModel:
 
     def score(self, text: str) -> float:
         """The probability, as calibrated on held-out texts, that the text is of the positive label."""
-        return float(sigmoid(self.settings.slope * self.logit(text) + self.settings.offset))
+        return float(expit(self.settings.slope * self.logit(text) + self.settings.offset))
 
     def save(self, folder: str | Path) -> None:
         """Write the folder; settings.sha256 must be `digest` of the weights."""
@@ -87,11 +88,6 @@ def worst_logit(text: str, weights_D: np.ndarray, bias: float, window: int) -> f
     totals_W = sums_N[spans[:, 1]] - sums_N[spans[:, 0]]
     features_W = counts_N[spans[:, 1]] - counts_N[spans[:, 0]]
     return bias + float((totals_W / np.sqrt(np.maximum(features_W, 1))).max())
-
-
-def sigmoid(value: float | np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-value)), without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * np.asarray(value, dtype=np.float64)))
 
 
 def digest(weights_D: np.ndarray) -> str:

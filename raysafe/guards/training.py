@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 
-from raysafe.errors import DataError
+from raysafe.errors import DataError, TrainingError
 from raysafe.guards.features import BITS, folded, hashed, windows
-from raysafe.guards.linear_model import LinearModel, LinearSettings, digest, sigmoid, worst_logit
+from raysafe.guards.linear_model import LinearModel, LinearSettings, digest, worst_logit
+from raysafe.models.logistic import fit_logistic, platt
+from raysafe.models.roc import auroc, empirical_threshold
 
 Progress = Callable[[str, int, int], None]
 
@@ -69,7 +71,8 @@ def train(
 ) -> Trained:
     """Fit on the training part, calibrate and measure on the held-out part, then fit on all examples.
 
-    target_fpr: the model's own threshold lets this share of the held-out negatives over.
+    target_fpr: the model's own threshold lets this share of the held-out negatives over. Raises DataError where the
+    texts can't be split, TrainingError where the held-out ones speak against the model.
     """
     held_N = _held_out(data, held_out, seed)
     matrix, owner_W = _matrix(data.texts, window, progress)
@@ -93,7 +96,12 @@ def train(
     control_CH = np.array([[worst_logit(data.texts[n], *control, window) for n in held] for control in shuffled])
     labels_H = data.labels_N[held]
     slope, offset = platt(logits_H, labels_H)
-    scores_H = sigmoid(slope * logits_H + offset)
+    if slope <= 0:
+        raise TrainingError(
+            f"the held-out texts speak against the model (area {auroc(logits_H, labels_H == 1):.2f}): it found nothing "
+            "that carries over to other texts; give more texts, or check their labels"
+        )
+    scores_H = expit(slope * logits_H + offset)
     weights_D, bias = fitted(data.labels_N, np.arange(owner_W.size), steps - 1, "fit on all examples")
     progress("done", steps, steps)
     stored_D = weights_D.astype(np.float16)
@@ -102,7 +110,7 @@ def train(
         bias=bias,
         slope=slope,
         offset=offset,
-        threshold=_threshold(scores_H[labels_H == 0], target_fpr),
+        threshold=min(1.0, empirical_threshold(scores_H[labels_H == 0], target_fpr)),
         positive=positive,
         sha256=digest(stored_D),
         trained_on=trained_on,
@@ -112,42 +120,14 @@ def train(
 
 
 def fit(matrix: csr_matrix, labels_W: np.ndarray, weight_W: np.ndarray, l2: float) -> tuple[np.ndarray, float]:
-    """Weights and bias that minimise the weighted mean log loss + l2/2 |weights|^2; the bias is not penalised."""
+    """Weights of all features, and the bias, of the weighted logistic regression (models/logistic.py)."""
     # features that no row has keep the weight zero: left out, they cost nothing
     size = int(matrix.shape[1])  # pyright: ignore[reportOptionalSubscript]
     used_U, place = np.unique(matrix.indices, return_inverse=True)
     matrix = csr_matrix((matrix.data, place, matrix.indptr), shape=(matrix.indptr.size - 1, used_U.size))
-    signs_W = 2.0 * labels_W - 1
-    weight_W = weight_W / weight_W.sum()
-    transposed = matrix.T.tocsr()
-
-    def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        margins_W = signs_W * (matrix @ point[:-1] + point[-1])
-        value = float(weight_W @ np.logaddexp(0, -margins_W)) + 0.5 * l2 * float(point[:-1] @ point[:-1])
-        pull_W = -weight_W * signs_W * sigmoid(-margins_W)
-        return value, np.append(transposed @ pull_W + l2 * point[:-1], pull_W.sum())
-
-    found = minimize(
-        loss, np.zeros(used_U.size + 1), jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-6}
-    )
     weights_D = np.zeros(size)
-    weights_D[used_U] = found.x[:-1]
-    return weights_D, float(found.x[-1])
-
-
-def platt(logits_N: np.ndarray, labels_N: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of Platt scaling (1999) with his smoothed targets; the slope stays above zero."""
-    positives, negatives = int((labels_N == 1).sum()), int((labels_N == 0).sum())
-    targets_N = np.where(labels_N == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-
-    def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        values_N = np.exp(point[0]) * logits_N + point[1]
-        error_N = sigmoid(values_N) - targets_N
-        value = float(np.mean(np.logaddexp(0, values_N) - targets_N * values_N))
-        return value, np.array([np.mean(error_N * logits_N) * np.exp(point[0]), np.mean(error_N)])
-
-    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-6, 6), (-20, 20)])
-    return float(np.exp(found.x[0])), float(found.x[1])
+    weights_D[used_U], bias = fit_logistic(matrix, labels_W, l2, weight_W)
+    return weights_D, bias
 
 
 def clusters(texts: Sequence[str], run: int = 5, most: int = 50) -> np.ndarray:
@@ -235,11 +215,3 @@ def _weights(labels_N: np.ndarray, owner_W: np.ndarray, rows_W: np.ndarray) -> n
     taken_N = windows_N > 0
     count_L = np.array([(labels_N[taken_N] == label).sum() for label in (0, 1)])
     return 0.5 / count_L[labels_N[owners]] / windows_N[owners]
-
-
-def _threshold(negatives_N: np.ndarray, target_fpr: float) -> float:
-    """The smallest score that at most a share target_fpr of the negatives reaches."""
-    ordered = np.sort(negatives_N)
-    allowed = int(np.floor(target_fpr * ordered.size))
-    limit = ordered[ordered.size - allowed - 1]
-    return float(min(1.0, np.nextafter(limit, 2)))

@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
+from scipy.special import expit
 
 from raysafe.config import Config
 from raysafe.data.cache import written_whole
@@ -101,7 +102,7 @@ class Probe:
         return float(read_position(token_logits(self, states_TD), self.card.position))
 
     def probability(self, states_TD: np.ndarray) -> float:
-        return float(sigmoid(np.float64(self.card.slope * self.logit(states_TD) + self.card.offset)))
+        return float(expit(self.card.slope * self.logit(states_TD) + self.card.offset))
 
     def save(self, path: str | Path) -> None:
         """Write the file whole."""
@@ -127,11 +128,6 @@ def read_position(logits_T: np.ndarray, position: Position) -> np.floating:
     if position == "last":
         return logits_T[-1]
     return logits_T.mean() if position == "mean" else logits_T.max()
-
-
-def sigmoid(x: np.ndarray | np.floating) -> np.ndarray | np.floating:
-    """1 / (1 + exp(-x)), without overflow."""
-    return np.exp(-np.logaddexp(0.0, -x))
 
 
 def load_probe(path: str | Path) -> Probe:

@@ -12,14 +12,16 @@ from itertools import pairwise
 
 import numpy as np
 from pydantic import Field
+from scipy.special import expit
 
 from raysafe.config import Config
 from raysafe.errors import DataError, TrainingError
 from raysafe.models.activations import ActivationReader
 from raysafe.models.chat import Message
 from raysafe.models.language import model_digest
-from raysafe.models.logistic import auroc, fit_logistic, platt, threshold_at
-from raysafe.models.probe import Controls, Position, Probe, ProbeCard, sigmoid
+from raysafe.models.logistic import fit_logistic, platt
+from raysafe.models.probe import Controls, Position, Probe, ProbeCard
+from raysafe.models.roc import auroc, conformal_threshold
 from raysafe.runtime.bar import Bar
 
 CALIBRATION, FOLDS = 0.25, 8
@@ -150,8 +152,8 @@ def fit_probe(states: States, labels_N: np.ndarray, groups_N: np.ndarray, traini
             f"the calibration texts speak against the probe (AUROC {auroc(logits, labels_N[calibration]):.2f}): "
             "it found nothing that carries over to other groups; give more texts, or another layer or position"
         )
-    harmless = np.asarray(sigmoid(slope * logits[~labels_N[calibration]] + offset))
-    threshold = min(max(threshold_at(harmless, training.false_positives), 1e-9), 1 - 1e-9)
+    harmless = expit(slope * logits[~labels_N[calibration]] + offset)
+    threshold = min(max(conformal_threshold(harmless, training.false_positives), 1e-9), 1 - 1e-9)
     return FittedProbe(weights_D, bias, mean_D, scale_D, slope, offset, threshold)
 
 

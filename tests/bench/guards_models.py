@@ -16,6 +16,7 @@ from pathlib import Path
 from raysafe.evaluation.guard_metrics import area_under_curve
 from raysafe.guards import letters
 from raysafe.guards.training import examples, train
+from raysafe.models.roc import auroc
 from tests.real_data import CACHE, ROOT
 
 DATA = ROOT / "raysafe" / "guards" / "data"
@@ -49,7 +50,7 @@ def main() -> int:
         )
         trained.model.save(options.out / name)
         area = area_under_curve(trained.held_labels_H, trained.held_scores_H)
-        chance = [area_under_curve(trained.held_labels_H, logits_H).value for logits_H in trained.control_logits_CH]
+        chance = [auroc(logits_H, trained.held_labels_H == 1) for logits_H in trained.control_logits_CH]
         print(f"{name}: AUC {area.value:.3f} ({area.low:.3f} to {area.high:.3f}), {area.n} held out")
         print(f"  on shuffled labels: {', '.join(f'{value:.3f}' for value in chance)}")
     return 0

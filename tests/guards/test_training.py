@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from raysafe.errors import DataError
+from raysafe.errors import DataError, TrainingError
 from raysafe.evaluation.guard_metrics import area_under_curve
-from raysafe.guards.training import clusters, examples, fit, platt, train
+from raysafe.guards.training import _held_out, clusters, examples, fit, train
 
 RNG = np.random.default_rng(1)
 WORDS = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(20) for j in range(20)]
@@ -45,13 +45,6 @@ def test_the_fit_is_the_minimum_of_the_loss() -> None:
         slope = (loss(w + delta[:5], b + delta[5]) - loss(w - delta[:5], b - delta[5])) / (2 * step)
         assert abs(slope) < 1e-4
     assert all(loss(w + RNG.normal(size=5) * 0.1, b) > loss(w, b) for _ in range(20))
-
-
-def test_platt_scaling_finds_the_slope_and_offset_that_made_the_labels() -> None:
-    logits = RNG.normal(size=40_000) * 2
-    labels = (RNG.random(40_000) < 1 / (1 + np.exp(-(0.7 * logits - 1.1)))).astype(int)
-    slope, offset = platt(logits, labels)
-    assert slope == pytest.approx(0.7, abs=0.03) and offset == pytest.approx(-1.1, abs=0.04)
 
 
 def test_signs_are_learned_and_shuffled_labels_teach_nothing() -> None:
@@ -110,3 +103,12 @@ def test_too_few_texts_of_a_label_are_refused() -> None:
 def test_texts_that_are_all_alike_cannot_be_held_out() -> None:
     with pytest.raises(DataError, match="more varied texts"):
         train(examples(["the very same five words here"] * 30 + texts(60)[0], [1] * 30 + [0] * 60))
+
+
+def test_a_model_that_its_held_out_texts_speak_against_is_refused() -> None:
+    made, labels = texts(200)
+    pairs = [str(number // 2) for number in range(200)]
+    held_N = _held_out(examples(made, labels, pairs), 0.2, seed=0)
+    turned = [1 - label if held else label for label, held in zip(labels, held_N, strict=True)]
+    with pytest.raises(TrainingError, match="speak against the model"):
+        train(examples(made, turned, pairs), controls=1)
