@@ -13,18 +13,18 @@ class LinearRegex:
 
     def __init__(self, pattern: str) -> None:
         """Raises ConfigError where the pattern isn't in RE2's language."""
-        self.pattern = pattern
+        self._options = pc.MatchSubstringOptions(pattern)
         try:
             self.search("")
         except pa.ArrowInvalid as error:
-            reason = str(error).rpartition("regex: ")[2] or str(error)
+            reason = str(error).removeprefix("Invalid regular expression: ")
             raise ConfigError(
                 f"the expression {pattern!r} can't be used: {reason}; RE2 has no look-around and no references"
             ) from None
 
     def search(self, text: str) -> bool:
         """Whether the pattern matches anywhere in the text."""
-        return bool(pc.match_substring_regex(pa.scalar(_encodable(text)), pattern=self.pattern).as_py())  # type: ignore[attr-defined]
+        return pc.call_function("match_substring_regex", [pa.scalar(_encodable(text))], self._options).as_py()
 
 
 def _encodable(text: str) -> str:
