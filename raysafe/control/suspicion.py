@@ -16,7 +16,7 @@ from raysafe.errors import ConfigError, RaySafeError
 from raysafe.guards.decision import Entry
 from raysafe.guards.guard import Exchange, Stage
 from raysafe.guards.kinds import kind_of
-from raysafe.guards.settings import NOTHING, GuardConfig, Resources, higher, lower, only
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources, higher, only
 
 
 class MonitorFailed(RaySafeError):
@@ -28,11 +28,9 @@ class ProtocolConfig(GuardConfig):
 
     tighter: ClassVar = {
         **GuardConfig.tighter,
-        "threshold": lower,
         "audit_budget": higher,
         "when_spent": only("block"),
         "irreplaceable": only("block"),
-        "action": only("block"),
     }
 
     timeout_s: float = Field(default=120.0, gt=0, description="Monitor, trusted model and samples together.")

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from raysafe.errors import ConfigError, ModelError
 from raysafe.guards.guard import Action, Exchange, Stage, Verdict
-from raysafe.guards.settings import NOTHING, GuardConfig, Resources, lower, only
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources, only
 from raysafe.models.smoothed import check_samples
 from raysafe.models.smoothed_text import MaskedVote, Votes
 from raysafe.runtime.functions import is_function, load_function
@@ -33,9 +33,7 @@ Scores = Callable[[Sequence[str]], Sequence[float]]
 class CertifiedConfig(GuardConfig):
     """`kind: certified` of a policy."""
 
-    tighter: ClassVar = {
-        **GuardConfig.tighter, "threshold": lower, "action": only("block"), "abstain": only("block")
-    }  # fmt: skip
+    tighter: ClassVar = {**GuardConfig.tighter, "abstain": only("block")}
 
     kind: Literal["certified"] = "certified"
     name: str = Field(default="certified", min_length=1)

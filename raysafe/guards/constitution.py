@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from raysafe.errors import ConfigError, ModelError
 from raysafe.guards.asked import AskedModel, answers, conversation, wait_at_most
 from raysafe.guards.guard import Exchange, Stage, Verdict
-from raysafe.guards.settings import NOTHING, GuardConfig, Resources, only
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources
 from raysafe.judges.constitution import HIGHEST, Constitution, load_constitution
 from raysafe.judges.judge import AnyMethod, Judge, choose_method
 from raysafe.judges.rubric import score_answers
@@ -25,8 +25,6 @@ from raysafe.judges.wording import Scale
 
 class ConstitutionConfig(GuardConfig):
     """`kind: constitution` of a policy: the model's answers and tool calls, never the request."""
-
-    tighter: ClassVar = {**GuardConfig.tighter, "action": only("block")}
 
     kind: Literal["constitution"] = "constitution"
     name: str = Field(default="constitution", min_length=1)

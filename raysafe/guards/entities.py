@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from raysafe.guards.finding import Finder, Part, Stream
 from raysafe.guards.guard import Action, Exchange, OutputFilter, Stage, Step, Verdict
-from raysafe.guards.settings import GuardConfig
+from raysafe.guards.settings import GuardConfig, only
 
 _STRING = re.compile(r'"(?>[^"\\]+|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 class EntityConfig(GuardConfig):
     """Settings of a guard that acts on entities."""
+
+    tighter: ClassVar = {**GuardConfig.tighter, "output_action": only("block")}
 
     stages: frozenset[Literal["input", "output"]] = Field(default=frozenset({"input", "output"}), min_length=1)
     action: Literal["block", "hold", "modify"] = Field(

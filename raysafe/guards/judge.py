@@ -13,22 +13,20 @@ anything all the same: measure a judge under attack before relying on it alone.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from raysafe.errors import ModelError
 from raysafe.guards.asked import AskedModel, answers, conversation, wait_at_most
 from raysafe.guards.guard import Exchange, Stage, Verdict
-from raysafe.guards.settings import NOTHING, GuardConfig, Resources, lower, only
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources
 from raysafe.judges.judge import AnyMethod, Judge, choose_method
 from raysafe.judges.posed import Form, pose, posed_question
 
 
 class JudgeGuardConfig(GuardConfig):
     """`kind: judge` of a policy."""
-
-    tighter: ClassVar = {**GuardConfig.tighter, "threshold": lower, "action": only("block")}
 
     kind: Literal["judge"] = "judge"
     name: str = Field(default="judge", min_length=1)

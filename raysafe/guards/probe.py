@@ -10,13 +10,13 @@ It knows what the model represents, not what it says; its file says how far it b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from raysafe.errors import ModelError
 from raysafe.guards.guard import Exchange, Stage, Verdict
-from raysafe.guards.settings import NOTHING, GuardConfig, Resources, only
+from raysafe.guards.settings import NOTHING, GuardConfig, Resources
 from raysafe.models.activations import ActivationReader
 from raysafe.models.language import model_digest
 from raysafe.models.probe import Probe, load_probe
@@ -24,8 +24,6 @@ from raysafe.models.probe import Probe, load_probe
 
 class ProbeGuardConfig(GuardConfig):
     """`kind: probe` of a policy. The probe's file says whether it reads requests or answers."""
-
-    tighter: ClassVar = {**GuardConfig.tighter, "action": only("block")}
 
     kind: Literal["probe"] = "probe"
     name: str = Field(default="probe", min_length=1)

@@ -41,8 +41,14 @@ def lower(old: float | None, new: float | None) -> bool:
     return new is not None and (old is None or new <= old)
 
 
-def higher(old: float, new: float) -> bool:
-    return new >= old
+def lower_threshold(old: float | None, new: float | None) -> bool:
+    """For scores from which a guard acts; None is one that isn't written here, such as a model's own."""
+    return old is not None and new is not None and new <= old
+
+
+def higher(old: float | None, new: float | None) -> bool:
+    """For shares of what is looked at; None is no share, but another rule."""
+    return old is not None and new is not None and new >= old
 
 
 def only(value: object) -> Tighter:
@@ -53,7 +59,8 @@ def only(value: object) -> Tighter:
 class GuardConfig(Config):
     """One guard of a policy. A subclass adds its own fields, with defaults for `kind` and `name`.
 
-    `tighter` tells which fields a tenant may tighten though the guard isn't overridable; a subclass may add to it.
+    `tighter` tells which fields, where a guard has them, a tenant may tighten though the guard isn't overridable; a
+    subclass may add to it.
     """
 
     tighter: ClassVar[Mapping[str, Tighter]] = {
@@ -61,6 +68,8 @@ class GuardConfig(Config):
         "mode": only("enforce"),
         "sample": higher,
         "beside": only(False),
+        "action": only("block"),
+        "threshold": lower_threshold,
     }
 
     kind: str

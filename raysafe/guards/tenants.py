@@ -71,7 +71,8 @@ def _check_tighter(guard: GuardConfig, changed: GuardConfig, where: str) -> None
             continue
         rule = guard.tighter.get(name)
         if rule is None or not rule(old, new):
-            may = f"a tenant may tighten {', '.join(guard.tighter)}" if rule is None else "that loosens it"
+            own = (name for name in guard.tighter if name in type(guard).model_fields)
+            may = f"a tenant may tighten {', '.join(own)}" if rule is None else "that doesn't tighten it"
             raise ConfigError(
                 f"{name} of the guard '{guard.name}' can't become {new!r} ({where}): {may}; for more, the guard must "
                 f"say 'overridable: true'"

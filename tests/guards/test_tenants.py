@@ -90,6 +90,42 @@ def test_what_the_policy_does_not_allow_is_refused_with_its_place(values: dict[s
     assert sentence in str(caught.value)
 
 
+def changed(guard: dict[str, Any], **fields: Any) -> None:
+    Policy.parse({"guards": [{"name": "g", **guard}], "tenants": {"acme": {"guards": {"g": fields}}}})
+
+
+@pytest.mark.parametrize(
+    ("guard", "fields"),
+    [
+        ({"kind": "injection", "action": "hold"}, {"action": "block", "threshold": 0.9}),
+        ({"kind": "linear", "model": "jailbreak", "threshold": 0.9}, {"threshold": 0.8}),
+        ({"kind": "pii"}, {"action": "block", "output_action": "block"}),
+    ],
+)
+def test_every_kinds_action_and_threshold_may_be_tightened(guard: dict[str, Any], fields: dict[str, Any]) -> None:
+    changed(guard, **fields)
+
+
+MONITOR = {"kind": "injection", "stages": ["output"]}
+
+
+@pytest.mark.parametrize(
+    ("guard", "fields"),
+    [
+        ({"kind": "injection"}, {"threshold": 0.99}),
+        ({"kind": "injection"}, {"action": "hold"}),
+        ({"kind": "linear", "model": "jailbreak"}, {"threshold": 0.8}),
+        (
+            {"kind": "trusted_monitoring", "monitor": MONITOR, "audit_budget": 0.1},
+            {"threshold": 0.5, "audit_budget": None},
+        ),
+    ],
+)
+def test_what_may_loosen_a_guard_is_refused(guard: dict[str, Any], fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="doesn't tighten it"):
+        changed(guard, **fields)
+
+
 def test_a_locked_guard_cannot_be_put_in_shadow() -> None:
     with pytest.raises(ConfigError, match="mode of the guard 'length' can't become 'shadow'"):
         Policy.parse(
