@@ -1,4 +1,7 @@
-"""Errors that a user can act on. The command line prints one as a single sentence and exits with its code."""
+"""Errors that a user can act on; the command line prints one as a single sentence and exits with its code.
+
+`raised_at` tells where any other error was raised.
+"""
 
 
 class RaySafeError(Exception):
@@ -39,3 +42,11 @@ class Interrupted(RaySafeError):
     """Ctrl-C: the run saved a checkpoint and can be resumed."""
 
     exit_code = 130
+
+
+def raised_at(error: BaseException) -> str:
+    """file:line that raised the error: what is written down in place of its message, which may quote a prompt."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "an unknown place"

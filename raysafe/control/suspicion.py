@@ -13,7 +13,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from raysafe.control.audit_budget import AuditBudget, Call
 from raysafe.errors import ConfigError, RaySafeError
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Stage
 from raysafe.guards.kinds import kind_of
 from raysafe.guards.settings import NOTHING, GuardConfig, Resources, higher, only

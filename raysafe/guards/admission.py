@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from raysafe.guards.decision import STOPPED, WAITING, Decision, Entry
+from raysafe.guards.decision import STOPPED, WAITING, Decision
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Stage, Verdict
 
 

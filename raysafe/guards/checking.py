@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raysafe.errors import ModelError, StorageError
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Message
 from raysafe.guards.in_force import InForce
 from raysafe.guards.policy import Policy, default_policy

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from raysafe.guards.decision import UNFINISHED, Decision, Entry
+from raysafe.guards.decision import UNFINISHED, Decision
+from raysafe.guards.entry import Entry
 from raysafe.guards.filters import WholeText, open_filter
 from raysafe.guards.guard import Exchange, OutputFilter, Step, Verdict
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from raysafe.guards.admission import Admission
-from raysafe.guards.decision import NOT_SAMPLED, Decision, Entry
+from raysafe.guards.decision import NOT_SAMPLED, Decision
+from raysafe.guards.entry import Entry
 from raysafe.guards.gate import StreamGate
 from raysafe.guards.guard import Exchange, Guard, Message, Stage
 from raysafe.guards.sampling import is_sampled

@@ -34,7 +34,7 @@ from pydantic_core import to_jsonable_python
 
 from raysafe.config import Config
 from raysafe.errors import ConfigError
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Guard
 from raysafe.guards.guard_list import GuardList, check_names, parse_guards
 from raysafe.guards.pipeline import Pipeline

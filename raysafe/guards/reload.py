@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from raysafe.errors import ConfigError, RaySafeError
-from raysafe.guards.decision import raised_at
+from raysafe.errors import ConfigError, RaySafeError, raised_at
 from raysafe.guards.in_force import InForce
 from raysafe.guards.policy import Policy, default_policy
 from raysafe.guards.policy_text import END, check_seal, read_policy

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from raysafe.guards.decision import raised_at
+from raysafe.errors import raised_at
 from raysafe.serving.door import Door
 from raysafe.serving.session import Put
 from raysafe.serving.wire.errors import ApiError

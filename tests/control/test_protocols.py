@@ -15,7 +15,7 @@ import yaml
 from raysafe.control.protocols import DeferToResample, DeferToResampleConfig, TrustedEditingConfig
 from raysafe.control.trusted import similarity
 from raysafe.errors import ConfigError
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Guard, Message, ToolCall, Verdict
 from raysafe.guards.kinds import kind_of
 from raysafe.guards.policy import Policy

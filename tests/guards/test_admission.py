@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from raysafe.guards.decision import STOPPED, WAITING, Entry
+from raysafe.guards.decision import STOPPED, WAITING
+from raysafe.guards.entry import Entry
 from raysafe.guards.pipeline import Pipeline
 from tests.guards.planted import Gate, Telling, asking, fail
 

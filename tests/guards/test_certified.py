@@ -10,7 +10,7 @@ import pytest
 
 from raysafe.errors import ConfigError
 from raysafe.guards.certified import CertifiedConfig, CertifiedGuard, load_scores
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Message, Verdict
 from raysafe.guards.linear_model import load_linear
 from raysafe.guards.policy import Policy

@@ -9,7 +9,7 @@ import pytest
 
 from raysafe.errors import ConfigError, ModelError
 from raysafe.guards.constitution import ConstitutionConfig, ConstitutionGuard
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Message, ToolCall
 from raysafe.guards.policy import Policy
 from raysafe.judges.constitution import default_constitution

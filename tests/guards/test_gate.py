@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysafe.guards.decision import STOPPED, UNFINISHED, Entry
+from raysafe.guards.decision import STOPPED, UNFINISHED
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Guard, Message, OutputFilter, Stage, Step, Verdict
 from raysafe.guards.limits import LengthConfig
 from raysafe.guards.matcher import Scan

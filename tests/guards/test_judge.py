@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies
 
 from raysafe.errors import ConfigError, ModelError
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Message, Tool, ToolCall
 from raysafe.guards.judge import JudgeGuard, JudgeGuardConfig
 from raysafe.guards.policy import Policy

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raysafe.errors import ModelError
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Message, ToolCall
 from raysafe.guards.policy import Policy
 from raysafe.guards.probe import ProbeGuardConfig

@@ -2,7 +2,8 @@
 
 from scipy.stats import binomtest
 
-from raysafe.guards.decision import NOT_SAMPLED, Entry
+from raysafe.guards.decision import NOT_SAMPLED
+from raysafe.guards.entry import Entry
 from raysafe.guards.pipeline import Pipeline
 from raysafe.guards.sampling import is_sampled
 from tests.guards.planted import Streamed, Telling, asking

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysafe.guards.decision import UNFINISHED, Entry
+from raysafe.guards.decision import UNFINISHED
+from raysafe.guards.entry import Entry
 from raysafe.guards.guard import Exchange, Guard
 from raysafe.guards.patterns import PatternsConfig, Rule
 from raysafe.guards.pipeline import Pipeline

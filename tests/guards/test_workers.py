@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raysafe.guards import decision
-from raysafe.guards.decision import Entry
+from raysafe.guards.entry import Entry
 from raysafe.guards.workers import Crowded, Late, Workers
 from tests.guards.planted import Gate, Telling, asking
 
