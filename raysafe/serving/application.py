@@ -15,19 +15,15 @@ from pydantic import Field
 
 from raysafe.config import Config
 from raysafe.errors import ConfigError
-from raysafe.serving.gateway import create_app
+from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.gateway import Gateway
 from raysafe.serving.ingress import DEREGISTER_S, GATEWAY_ENVIRONMENT, WayIn
-from raysafe.serving.ledger import AuditWriter
 from raysafe.serving.replicas import ModelReplica, ReplicaSettings
 from raysafe.serving.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from raysafe.serving.backend import Backend
-    from raysafe.serving.door import Plane
-    from raysafe.serving.holding import Shelf
-    from raysafe.serving.spending import Counters
     from raysafe.serving.upstream import UpstreamSettings
 
 GATEWAY, REPLICA = "gateway", "model"
@@ -85,17 +81,12 @@ class Placement(Config):
 
 @dataclass(frozen=True)
 class Application:
-    """What a service is made of. The factories are called in each gateway's own process."""
+    """What a service is made of. `open_room` is called in each gateway's own process."""
 
     name: str
     gateway: GatewaySettings
     model: ReplicaSettings | UpstreamSettings
-    open_audit: Callable[[], AuditWriter]
-    open_plane: Callable[[], Plane]
-    open_counters: Callable[[], Counters | None] = lambda: None
-    """Of budgets; none: a policy or a safety case with budgets is refused."""
-    open_holds: Callable[[], Shelf | None] = lambda: None
-    """Where what guards hold is kept; none: a hold is a refusal."""
+    open_room: Callable[[], ControlRoom]
 
     @property
     def model_name(self) -> str | None:
@@ -169,12 +160,13 @@ def gateway_app(application: Application) -> FastAPI:
 
         from raysafe.serving.handle import HandleBackend
 
-        return _app(application, HandleBackend(serve.get_deployment_handle(REPLICA, app_name=application.model_name)))
+        handle = serve.get_deployment_handle(REPLICA, app_name=application.model_name)
+        return Gateway(application.gateway, HandleBackend(handle), application.open_room()).app()
     from raysafe.serving.upstream import UpstreamBackend, UpstreamSettings
 
     assert isinstance(application.model, UpstreamSettings)
     backend = UpstreamBackend(application.model)
-    app = _app(application, backend)
+    app = Gateway(application.gateway, backend, application.open_room()).app()
     inner = app.router.lifespan_context
 
     @asynccontextmanager
@@ -185,14 +177,3 @@ def gateway_app(application: Application) -> FastAPI:
 
     app.router.lifespan_context = lifespan
     return app
-
-
-def _app(application: Application, backend: Backend) -> FastAPI:
-    return create_app(
-        application.gateway,
-        backend,
-        application.open_audit(),
-        application.open_plane(),
-        application.open_counters(),
-        application.open_holds(),
-    )

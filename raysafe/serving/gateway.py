@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -24,30 +22,26 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from raysafe.control.capabilities import UNLIMITED, Capabilities
-from raysafe.control.capability_guard import CapabilitiesConfig
 from raysafe.control.held import Hold
 from raysafe.control.keys import Key, Scope
-from raysafe.errors import ConfigError, RaySafeError
+from raysafe.errors import RaySafeError
 from raysafe.guards.guard import Endpoint, Exchange, Message, Tool
-from raysafe.guards.reload import FixedPolicy, PolicyFile, PolicySource
-from raysafe.guards.settings import Resources
 from raysafe.serving.answering import AnsweringSession
 from raysafe.serving.asking import Asking
 from raysafe.serving.backend import Backend
+from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.crowd import Crowd
 from raysafe.serving.delivery import DeliverySession
-from raysafe.serving.door import Door, Plane
+from raysafe.serving.door import Door
 from raysafe.serving.health import Health
-from raysafe.serving.holding import HoldDesk, Shelf, describe
-from raysafe.serving.ledger import AuditWriter
+from raysafe.serving.holding import HoldDesk, describe
+from raysafe.serving.incoming import asked_capabilities, bearer_secret, read_body, trace_of
 from raysafe.serving.metrics import Metrics
 from raysafe.serving.openapi import openapi
 from raysafe.serving.refusals import HOLD
 from raysafe.serving.responses import EventStream, as_api_error, body_response, error_response, whole_response
 from raysafe.serving.session import Post
 from raysafe.serving.settings import GatewaySettings
-from raysafe.serving.spending import Counters
 from raysafe.serving.standing import Standings
 from raysafe.serving.wire.chat import ChatFormat, ChatRequest
 from raysafe.serving.wire.completions import CompletionFormat, CompletionRequest
@@ -66,71 +60,39 @@ PREFIXES: dict[Endpoint, str] = {
     "act": "act",
 }
 THREADS = 64
-MOST_NAMES = 128
-"""Most names of each kind that a request may ask for: each is compared with each that is granted."""
-CAPABILITIES = "X-RaySafe-Capabilities"
-"""A request's header that asks for less than it could have."""
 Asked = TypeVar("Asked", ChatRequest, CompletionRequest, EmbeddingRequest, PredictRequest, ActRequest)
-
-
-def create_app(
-    settings: GatewaySettings,
-    backend: Backend,
-    audit: AuditWriter,
-    plane: Plane,
-    counters: Counters | None = None,
-    holds: Shelf | None = None,
-) -> FastAPI:
-    """The app, with a pipeline and metrics of its own; it starts and stops what it is given.
-
-    counters: count budgets; without them, a policy or a safety case that sets budgets is refused with ConfigError.
-    holds: keep what guards hold; without them, a hold is a refusal.
-    """
-    return Gateway(settings, backend, audit, plane, counters, holds).app()
 
 
 class Gateway:
     """One gateway's routes. A handler authenticates, parses, and leaves the rest to a session."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        backend: Backend,
-        audit: AuditWriter,
-        plane: Plane,
-        counters: Counters | None = None,
-        holds: Shelf | None = None,
-    ) -> None:
-        self._settings = settings
-        self._audit, self._plane, self._counters = audit, plane, counters
+    def __init__(self, settings: GatewaySettings, backend: Backend, room: ControlRoom) -> None:
+        self._settings, self._room = settings, room
         self._metrics = Metrics(settings.model)
         self._created = int(time.time())
-        self._door = Door(plane)
+        self._door = Door(room.plane)
         self._health = Health()
         self._asking = Asking(backend, settings.answer_tokens, settings.request_timeout_s)
-        resources = _resources(settings, self._asking)
-        source = _source(settings, resources)
-        self._standings = Standings(source, audit, counters, settings.answer_tokens, resources)
+        self._standings = Standings(settings, self._asking, room)
         crowd, self._bodies = Crowd(settings.max_requests), Crowd(settings.max_requests)
-        desk = self._desk = HoldDesk(holds, settings.model, settings.hold_hours)
+        desk = self._desk = HoldDesk(room.holds, settings.model, settings.hold_hours)
         self._post = Post(backend, self._metrics, self._door, crowd, self._health, desk, settings.request_timeout_s)
 
     def app(self) -> FastAPI:
+        """The app, with a pipeline and metrics of its own; it starts and stops the control room."""
+
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             # guards that wait do so in these threads: the default of some per core would be a queue
             asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "gateway"))
-            await asyncio.to_thread(self._plane.start)
+            await asyncio.to_thread(self._room.start)
             self._standings.start()
             # what guards are made of stays: the collector would walk it for a tenth of a second, in some request
             gc.collect()
             gc.freeze()
             yield
             await asyncio.to_thread(self._standings.stop)
-            await asyncio.to_thread(self._plane.stop)
-            if self._counters is not None:
-                await asyncio.to_thread(self._counters.close)
-            await asyncio.to_thread(self._audit.close)
+            await asyncio.to_thread(self._room.stop)
 
         app = FastAPI(title="RaySafe", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
         for path, handler in (
@@ -211,7 +173,7 @@ class Gateway:
         """Record who reads what was held, before it leaves; raises ApiError 503 where that can't be recorded."""
         details = {"tenant": hold.tenant, "service": hold.service, "place": hold.place, "sha256": hold.digest}
         try:
-            await asyncio.shield(asyncio.wrap_future(self._audit.submit("read", key.id, hold.id, details)))
+            await asyncio.shield(asyncio.wrap_future(self._room.audit.submit("read", key.id, hold.id, details)))
         except RaySafeError as error:
             message = f"the audit log can't be written: {type(error).__name__}"
             raise ApiError(503, message, kind="server_error", code="audit_failed") from error
@@ -267,8 +229,8 @@ class Gateway:
             tenant=key.tenant,
             endpoint=endpoint,
             tools=tools,
-            asked=_asked_capabilities(request.headers.get(CAPABILITIES)),
-            trace=_trace(request.headers.get("x-request-id")),
+            asked=asked_capabilities(request),
+            trace=trace_of(request),
         )
         await self._desk.present(exchange, request.headers.get(HOLD))
         return exchange
@@ -284,8 +246,8 @@ class Gateway:
 
     def _authenticate(self, request: Request, *scopes: Scope) -> Key:
         """The key in the Authorization header; raises ApiError 401, or 403 where it has none of the scopes."""
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        key = self._plane.keys.identify(secret.strip()) if scheme.lower() == "bearer" and secret else None
+        secret = bearer_secret(request)
+        key = self._room.plane.keys.identify(secret) if secret else None
         if key is None:
             self._metrics.unauthorised()
             found = "the API key is not one of this service's" if secret else "no API key was given"
@@ -297,64 +259,15 @@ class Gateway:
         return key
 
     async def _body(self, request: Request) -> bytes:
-        """The request's body, read no further than the limit; raises ApiError: 413, 408 where none comes, 503 where
-        too many others are coming."""
-        parts, size, limit_s = [], 0, self._settings.body_timeout_s
-        try:
-            # counted apart from the requests at work: who sends slowly holds up only those who are sending too
-            with self._bodies.one_more():
-                async with asyncio.timeout(limit_s):
-                    async for part in request.stream():
-                        parts.append(part)
-                        size += len(part)
-                        if size > self._settings.body_bytes:
-                            message = f"the body is over the limit of {self._settings.body_bytes:,} bytes"
-                            raise ApiError(413, message, code="too_large")
-        except TimeoutError:
-            message = f"the body didn't come within {limit_s:g} s"
-            raise ApiError(408, message, code="body_timeout", headers={"Connection": "close"}) from None
-        return b"".join(parts)
+        limits = self._settings
+        # counted apart from the requests at work: who sends slowly holds up only those who are sending too
+        with self._bodies.one_more():
+            return await read_body(request, most_bytes=limits.body_bytes, limit_s=limits.body_timeout_s)
 
     def _check_model(self, name: str) -> None:
         if name != self._settings.model:
             message = f"the model '{name}' isn't served here; '{self._settings.model}' is"
             raise ApiError(404, message, code="model_not_found", param="model")
-
-
-def _resources(settings: GatewaySettings, upstream: Asking) -> Resources:
-    """What guards are given: the model itself, and what its safety case grants, which holds under any policy."""
-    always = () if settings.granted is None else (CapabilitiesConfig(),)
-    return Resources(upstream=upstream, granted=settings.granted, always=always)
-
-
-def _source(settings: GatewaySettings, resources: Resources) -> PolicySource:
-    """The policy, followed in its file where there is one."""
-    if settings.policy_file is None:
-        return FixedPolicy(settings.policy, resources)
-    return PolicyFile(settings.policy_file, resources)
-
-
-def _trace(given: str | None) -> str | None:
-    """The id that the way in, or the client, has given a request: for the audit log, and so plain."""
-    return given if given is not None and re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", given) else None
-
-
-def _asked_capabilities(header: str | None) -> Capabilities | None:
-    """What a client asks to be held to; raises ApiError 400 where its header can't be read."""
-    if header is None:
-        return None
-    try:
-        values = json.loads(header)
-        # what isn't named is not narrowed
-        asked = Capabilities.parse({**UNLIMITED.model_dump(), **values}, CAPABILITIES)
-        if max(map(len, (asked.tools, asked.domains, asked.paths, asked.data_classes))) <= MOST_NAMES:
-            return asked
-        message = f"{CAPABILITIES} may name {MOST_NAMES} of a kind at most"
-    except (ValueError, TypeError, RecursionError):
-        message = f'{CAPABILITIES} must hold a JSON object of capabilities, such as {{"autonomy": 1}}'
-    except ConfigError as error:
-        message = str(error)
-    raise ApiError(400, message, code="invalid_capabilities", param=CAPABILITIES)
 
 
 def _inputs(texts: tuple[str, ...]) -> tuple[Message, ...]:

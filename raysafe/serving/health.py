@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 @dataclass
 class Health:
-    """audit: whether the last row could be written. policy: why the newest policy file was refused, if it was."""
+    """audit: whether the last row could be written."""
 
     audit: bool = True
-    policy: str | None = None

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING
 import tyro
 from pydantic import Field
 
+from raysafe.control.budgets import WAIT_S, Budgets
 from raysafe.control.capabilities import Capabilities
+from raysafe.control.holds import Holds
 from raysafe.control.key_store import KeyStore
 from raysafe.control.kill_orders import why_killed
 from raysafe.control.people import person
+from raysafe.control.watch import ControlPlane
 from raysafe.errors import ConfigError, NotApproved
 from raysafe.guards.policy import Policy, load_policy
 from raysafe.oversight.safety_case import approved_case
@@ -30,15 +33,12 @@ from raysafe.records.registry import Registry
 from raysafe.records.store import Store, default_url, open_store
 from raysafe.records.versions import ModelVersion
 from raysafe.serving.application import Application, Placement
+from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.deploy import Deployment, deploy
-from raysafe.serving.ledger import AuditWriter
 from raysafe.serving.replicas import ReplicaSettings
 from raysafe.serving.settings import GatewaySettings
 
 if TYPE_CHECKING:
-    from raysafe.control.watch import ControlPlane
-    from raysafe.serving.holding import Shelf
-    from raysafe.serving.spending import Counters
     from raysafe.serving.upstream import UpstreamSettings
 
 
@@ -161,16 +161,8 @@ def plan_service(config: ServiceConfig) -> Plan:
         answer_tokens=config.max_tokens,
         request_timeout_s=config.request_timeout_s,
     )
-    built = Application(
-        application,
-        gateway,
-        model,
-        partial(_open_audit, url, application),
-        partial(_open_plane, url, name, names),
-        partial(_open_counters, url),
-        partial(_open_holds, url),
-    )
-    return Plan(built, label, policy, version)
+    room = partial(open_room, url, application, name, names)
+    return Plan(Application(application, gateway, model, room), label, policy, version)
 
 
 def _registered(config: ServiceConfig) -> str:
@@ -223,20 +215,11 @@ def _upstream_name(store: Store, config: ServiceConfig) -> str:
     return config.name
 
 
-def _open_audit(url: str, application: str) -> AuditWriter:
-    return AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
-
-
-def _open_plane(url: str, service: str, names: tuple[str, ...]) -> ControlPlane:
-    from raysafe.control.watch import ControlPlane
-
-    return ControlPlane(url, service, names=names)
-
-
-def _open_counters(url: str) -> Counters:
-    from raysafe.control.budgets import Budgets
-
-    return Budgets(url)
+def open_room(url: str, application: str, name: str, names: tuple[str, ...]) -> ControlRoom:
+    """A gateway's, all of it over one store; names: others by which a kill order reaches the service `name`."""
+    audit = AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
+    plane = ControlPlane(url, name, names=names)
+    return ControlRoom(audit, plane, Budgets(url), Holds(Store(url, wait_s=WAIT_S)))
 
 
 def start_service(config: ServiceConfig) -> Service:
@@ -274,9 +257,3 @@ def absolute(store_url: str) -> str:
     """The URL for a process with another working directory."""
     path = store_url.removeprefix("sqlite:///")
     return store_url if path == store_url else f"sqlite:///{Path(path).absolute()}"
-
-
-def _open_holds(url: str) -> Shelf:
-    from raysafe.control.holds import Holds
-
-    return Holds(Store(url, wait_s=5.0))

@@ -12,9 +12,11 @@ from raysafe.guards.guard import Exchange
 from raysafe.guards.in_force import InForce
 from raysafe.guards.pipeline import Pipeline
 from raysafe.guards.policy import Policy
-from raysafe.guards.reload import Accepted, PolicySource, Refused
-from raysafe.guards.settings import NOTHING, Resources
-from raysafe.serving.ledger import AuditWriter, Ledger
+from raysafe.guards.reload import Accepted, FixedPolicy, PolicyFile, PolicySource, Refused
+from raysafe.guards.settings import Ask, Resources
+from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.ledger import Ledger
+from raysafe.serving.settings import GatewaySettings
 from raysafe.serving.spending import Counters, Spending, limits_of
 
 
@@ -40,21 +42,21 @@ class Standing:
 class Standings:
     """A gateway's, by tenant, under whatever policy its source says is in force."""
 
-    def __init__(
-        self,
-        source: PolicySource,
-        audit: AuditWriter,
-        counters: Counters | None,
-        answer_tokens: int,
-        resources: Resources = NOTHING,
-    ) -> None:
-        """resources: what the source's guards were given. Raises ConfigError where there are budgets and nothing counts
-        them."""
-        self._resources = resources
-        self._source, self._audit, self._counters = source, audit, counters
-        self._answer_tokens = answer_tokens
+    def __init__(self, settings: GatewaySettings, upstream: Ask, room: ControlRoom) -> None:
+        """upstream: the served model, for guards that ask it anew. Raises ConfigError where there are budgets and
+        nothing counts them."""
+        # what the safety case grants holds under any policy
+        always = () if settings.granted is None else (CapabilitiesConfig(),)
+        self._resources = Resources(upstream=upstream, granted=settings.granted, always=always)
+        self._source: PolicySource = (
+            FixedPolicy(settings.policy, self._resources)
+            if settings.policy_file is None
+            else PolicyFile(settings.policy_file, self._resources)
+        )
+        self._audit, self._counters = room.audit, room.counters
+        self._answer_tokens = settings.answer_tokens
         self._of: tuple[InForce | None, dict[str, Standing]] = (None, {})
-        self._check_budgets(source.current().policy)
+        self._check_budgets(self._source.current().policy)
 
     @property
     def label(self) -> str:

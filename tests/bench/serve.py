@@ -76,16 +76,17 @@ def serve(pipe: Connection, folder: str, folder_of_model: str | None) -> None:
     from raysafe.control.keys import new_key
     from raysafe.guards.policy import Policy
     from raysafe.records.audit import AuditLog
+    from raysafe.serving.control_room import ControlRoom
     from raysafe.serving.door import AlwaysOpen
-    from raysafe.serving.gateway import create_app
+    from raysafe.serving.gateway import Gateway
     from raysafe.serving.settings import GatewaySettings
 
     key, secret = new_key("bench")
     model, empty, guarded = backend(folder_of_model), Policy(name="empty", guards=()), Policy.parse(ten_guards())
     audit = AuditLog(f"{folder}/audit", writer="bench")
     apps = [
-        create_app(GatewaySettings(model="null", policy=empty), model, NoAudit(), AlwaysOpen([key])),
-        create_app(GatewaySettings(model="null", policy=guarded), model, audit, AlwaysOpen([key])),
+        Gateway(GatewaySettings(model="null", policy=empty), model, ControlRoom(NoAudit(), AlwaysOpen([key]))).app(),
+        Gateway(GatewaySettings(model="null", policy=guarded), model, ControlRoom(audit, AlwaysOpen([key]))).app(),
     ]
 
     async def both() -> None:

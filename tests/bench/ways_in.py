@@ -45,14 +45,15 @@ def build_app(secret_digest: str) -> Any:
     from raysafe.control.keys import Key
     from raysafe.guards.policy import Policy
     from raysafe.serving.backend import NullBackend
+    from raysafe.serving.control_room import ControlRoom
     from raysafe.serving.door import AlwaysOpen
-    from raysafe.serving.gateway import create_app
+    from raysafe.serving.gateway import Gateway
     from raysafe.serving.settings import GatewaySettings
     from tests.bench.serve import NoAudit
 
     settings = GatewaySettings(model="null", policy=Policy(name="empty", guards=()))
     plane = AlwaysOpen([Key(id="bench", sha256=secret_digest)])
-    return create_app(settings, NullBackend(ANSWER), NoAudit(), plane)
+    return Gateway(settings, NullBackend(ANSWER), ControlRoom(NoAudit(), plane)).app()
 
 
 def host(way: str, digest: str) -> None:

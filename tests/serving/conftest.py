@@ -15,8 +15,9 @@ from openai import AsyncOpenAI
 from raysafe.control.keys import new_key
 from raysafe.guards.policy import Policy
 from raysafe.serving.backend import Backend, Completion, Piece, Prompt, WritesOnly
+from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.door import AlwaysOpen
-from raysafe.serving.gateway import create_app
+from raysafe.serving.gateway import Gateway
 from raysafe.serving.settings import GatewaySettings
 
 POLICY: dict[str, Any] = {
@@ -135,7 +136,8 @@ def make_desk(
     key, secret = new_key("tester")
     audit, behind = MemoryAudit(), backend or Scripted()
     values = GatewaySettings(model="m", policy=Policy.parse(policy or POLICY), **settings)
-    return Desk(create_app(values, behind, audit, AlwaysOpen([key]), counters, holds), behind, audit, secret)
+    room = ControlRoom(audit, AlwaysOpen([key]), counters, holds)
+    return Desk(Gateway(values, behind, room).app(), behind, audit, secret)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 from raysafe.control.keys import KeyRing, new_key
 from raysafe.control.killswitch import State
 from raysafe.guards.policy import Policy
-from raysafe.serving.gateway import create_app
+from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.gateway import Gateway
 from raysafe.serving.settings import GatewaySettings
 from tests.serving.conftest import POLICY, Desk, MemoryAudit, Scripted, make_desk
 from tests.serving.test_chat import MODES, ask
@@ -54,7 +55,7 @@ def desk_under(switch: Switch, backend: Scripted | None = None) -> Desk:
     switch.keys.replace([key])
     audit, behind = MemoryAudit(), backend or Scripted()
     settings = GatewaySettings(model="m", policy=Policy.parse(POLICY))
-    return Desk(create_app(settings, behind, audit, switch), behind, audit, secret)
+    return Desk(Gateway(settings, behind, ControlRoom(audit, switch)).app(), behind, audit, secret)
 
 
 @MODES

@@ -12,7 +12,8 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from raysafe.control.keys import KeyRing, new_key
 from raysafe.guards.policy import default_policy
-from raysafe.serving.gateway import create_app
+from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.gateway import Gateway
 from raysafe.serving.settings import GatewaySettings
 from tests.examples import examples
 from tests.serving.conftest import MemoryAudit
@@ -30,7 +31,7 @@ def fuzzed_app() -> Any:
     switch = Switch()
     switch.keys = KeyRing([KEY])
     settings_ = GatewaySettings(model="m", policy=policy.model_copy(update={"guards": guards}))
-    return create_app(settings_, Model(), MemoryAudit(), switch)
+    return Gateway(settings_, Model(), ControlRoom(MemoryAudit(), switch)).app()
 
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", fuzzed_app())

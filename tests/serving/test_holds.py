@@ -17,7 +17,8 @@ from raysafe.control.keys import KeyRing, new_key
 from raysafe.guards.policy import Policy
 from raysafe.records.hold_table import HoldRow
 from raysafe.records.store import open_store
-from raysafe.serving.gateway import create_app
+from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.gateway import Gateway
 from raysafe.serving.settings import GatewaySettings
 from tests.serving.conftest import MemoryAudit, Scripted
 from tests.serving.test_door import Switch
@@ -45,7 +46,7 @@ class House:
         switch.keys = KeyRing(key for key, _ in made.values())
         self._secrets = {name: secret for name, (_, secret) in made.items()}
         values = GatewaySettings(model="m", policy=Policy.parse({"stream_window": 1, "guards": guards}), **settings)
-        self.app = create_app(values, self.backend, self.audit, switch, None, self.holds)
+        self.app = Gateway(values, self.backend, ControlRoom(self.audit, switch, None, self.holds)).app()
 
     async def call(self, who: str, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         transport = httpx.ASGITransport(self.app)

@@ -20,7 +20,8 @@ from raysafe.control.leases import await_seen
 from raysafe.control.watch import ControlPlane
 from raysafe.guards.policy import Policy
 from raysafe.records.store import open_store
-from raysafe.serving.gateway import create_app
+from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.gateway import Gateway
 from raysafe.serving.settings import GatewaySettings
 from tests.serving.conftest import MemoryAudit, Scripted
 
@@ -69,7 +70,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     plane = ControlPlane(store_url, "m")
     policy = {"name": "open", "stream_window": 1, "guards": []}
     settings = GatewaySettings(model="m", policy=Policy.parse(policy))
-    app = create_app(settings, backend, MemoryAudit(), plane)
+    app = Gateway(settings, backend, ControlRoom(MemoryAudit(), plane)).app()
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -19,8 +19,9 @@ from raysafe.guards import kinds
 from raysafe.guards.guard import ToolCall
 from raysafe.guards.policy import Policy
 from raysafe.serving.backend import Completion, Embeddings, Inputs, Move, Piece, Prediction, Prompt
+from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.door import AlwaysOpen
-from raysafe.serving.gateway import create_app
+from raysafe.serving.gateway import Gateway
 from raysafe.serving.settings import GatewaySettings
 from tests.serving.planted import CUT, MARKER, OUTCOMES, PLACES, Outcome, SlowAudit, Where
 
@@ -107,7 +108,7 @@ class Case:
         key, self.secret = new_key("tester")
         self.model, self.audit = Model(), SlowAudit()
         settings = GatewaySettings(model="m", policy=policy)
-        self.app = create_app(settings, self.model, self.audit, AlwaysOpen([key]))
+        self.app = Gateway(settings, self.model, ControlRoom(self.audit, AlwaysOpen([key]))).app()
         self.wire = Wire(self.app, self.audit)
 
     async def ask(self, endpoint: str, stream: bool) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from raysafe.errors import RaySafeError
 from raysafe.guards.policy import Policy
 from raysafe.records.digest import folder_digest
 from raysafe.serving.application import Application, Placement
+from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.deploy import Deployment, deploy
 from raysafe.serving.door import AlwaysOpen
 from raysafe.serving.replicas import ReplicaSettings
@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore::Deprecation
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 
 
-def file_audit(path: str) -> Callable[[], Any]:
-    """Rows as lines of a file, so that the test can read what the gateway's process wrote."""
+def file_room(path: str, key: Key) -> Callable[[], ControlRoom]:
+    """Audit rows are lines of a file, so that the test can read what the gateway's process wrote."""
 
     class FileAudit:
         def submit(self, kind: str, actor: str, subject: str, details: dict[str, Any]) -> Future[Any]:
@@ -44,14 +44,14 @@ def file_audit(path: str) -> Callable[[], Any]:
         def close(self) -> None:
             return None
 
-    return FileAudit
+    return lambda: ControlRoom(FileAudit(), AlwaysOpen([key]))
 
 
 def application(model: Path, key: Key, rows: Path | str, policy: dict[str, Any]) -> Application:
     """The tiny model under `policy`, opened by one key."""
     gateway = GatewaySettings(model="tiny", policy=Policy.parse(policy))
     settings = ReplicaSettings(folder=str(model), digest=folder_digest(model), max_tokens=24)
-    return Application("tiny", gateway, settings, file_audit(str(rows)), partial(AlwaysOpen, [key]))
+    return Application("tiny", gateway, settings, file_room(str(rows), key))
 
 
 class Desk:

@@ -1,0 +1,32 @@
+"""What stands beside a gateway: the audit log, the kill switch and keys, the counters of budgets, and the holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raysafe.serving.door import Plane
+from raysafe.serving.holding import Shelf
+from raysafe.serving.ledger import AuditWriter
+from raysafe.serving.spending import Counters
+
+
+@dataclass(frozen=True)
+class ControlRoom:
+    """What a gateway asks and tells, so that it does no more than it may. The gateway starts and stops it."""
+
+    audit: AuditWriter
+    plane: Plane
+    counters: Counters | None = None
+    """Of budgets; without them, a policy or a safety case that sets budgets is refused with ConfigError."""
+    holds: Shelf | None = None
+    """Keep what guards hold; without them, a hold is a refusal."""
+
+    def start(self) -> None:
+        self.plane.start()
+
+    def stop(self) -> None:
+        """Close the gateway for good, and finish what waits; the log last, for the others write to it."""
+        self.plane.stop()
+        if self.counters is not None:
+            self.counters.close()
+        self.audit.close()
