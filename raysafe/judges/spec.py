@@ -69,17 +69,7 @@ class JudgeConfig(Config):
     @field_validator("base_url")
     @classmethod
     def _safe_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an http or https URL such as https://host/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            # not shown: it may be a secret
-            raise ConfigError("base_url must hold no user, password, query or fragment: name the key in api_key_env")
-        if parts.scheme == "http" and not is_loopback(url):
-            raise ValueError("must be https for another machine: over http anybody on the way reads prompts and key")
-        return url.rstrip("/")
+        return None if url is None else safe_url(url)
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
@@ -140,6 +130,19 @@ def read_spec(text: str) -> JudgeConfig:
         return JudgeConfig.load(text)
     kind = "scripted" if is_function(text) and not text.startswith("preset:") else "local"
     return JudgeConfig.parse({"kind": kind, "model": text}, "judge")
+
+
+def safe_url(url: str) -> str:
+    """An endpoint's URL without a slash at its end; raises ValueError or ConfigError where it would tell secrets."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http or https URL such as https://host/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # not shown: it may be a secret
+        raise ConfigError("base_url must hold no user, password, query or fragment: name the key in api_key_env")
+    if parts.scheme == "http" and not is_loopback(url):
+        raise ValueError("must be https for another machine: over http anybody on the way reads prompts and key")
+    return url.rstrip("/")
 
 
 def is_loopback(url: str) -> bool:

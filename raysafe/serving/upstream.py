@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from raysafe.config import Config
 from raysafe.errors import ConfigError
-from raysafe.judges.spec import JudgeConfig, is_loopback
+from raysafe.judges.spec import is_loopback, safe_url
 from raysafe.serving.backend import (
     Completion,
     Embeddings,
@@ -79,9 +79,7 @@ class UpstreamSettings(Config):
     @classmethod
     def _safe_url(cls, url: str) -> str:
         # the same rules as for a judge's endpoint
-        checked = JudgeConfig._safe_url(url)
-        assert checked is not None
-        return checked
+        return safe_url(url)
 
 
 class UpstreamBackend(WritesOnly):
