@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from raysafe.cli.arguments import AsJson
 from raysafe.cli.output import print_json, print_table
 from raysafe.errors import StorageError
 from raysafe.records.audit import AuditLog, audit_folder
@@ -17,7 +18,6 @@ from raysafe.records.audit_verify import verify as verify_folder
 Folder = Annotated[str | None, tyro.conf.arg(help="Folder of the log; RAYSAFE_AUDIT or audit/ beside the store.")]
 Place = Annotated[str | None, tyro.conf.arg(help="Where anchors are; RAYSAFE_AUDIT_ANCHORS or <folder>-anchors.")]
 STORE = tyro.conf.arg(help="Store whose decisions must be the log's; the default one where this is its log.")
-AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 
 
 def main(argv: list[str]) -> int:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from raysafe.cli.arguments import AsJson, Store
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson, Store
 from raysafe.control.capabilities import Capabilities, minimum
 from raysafe.control.capability_guard import CapabilitiesConfig, describe
 from raysafe.guards.policy import load_policy

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import tyro
 
+from raysafe.cli.arguments import AsJson
 from raysafe.cli.output import print_json, print_table
 from raysafe.errors import DataError, StorageError
 from raysafe.feedback.export import Form, Rows, Ties
 
 Folder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="The --out of `raysafe feedback`.")]
-AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 To = Annotated[str, tyro.conf.arg(help="JSON Lines file to write; a summary goes to FOLDER/summary.json.")]
 As = Annotated[
     Form,

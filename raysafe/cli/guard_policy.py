@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from raysafe.cli.arguments import AsJson
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson
 
 if TYPE_CHECKING:
     from raysafe.guards.checking import PolicyCheck

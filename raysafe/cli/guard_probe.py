@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from raysafe.cli.arguments import AsJson
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson
 from raysafe.errors import ConfigError, DataError
 
 Arg = tyro.conf.arg

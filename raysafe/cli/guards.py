@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from raysafe.cli.arguments import AsJson
 from raysafe.cli.guard_policy import check, seal
 from raysafe.cli.guard_probe import LabelField, TextField, probe
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson
 from raysafe.errors import ConfigError, DataError
 from raysafe.runtime.bar import Bar
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
+from raysafe.cli.arguments import AsJson, Reviewer, Store
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson, Store
 from raysafe.control.held import Hold, Outcome
 from raysafe.control.holds import Holds
 from raysafe.errors import ConfigError
@@ -17,7 +17,6 @@ from raysafe.records.store import open_store
 
 Id = tyro.conf.Positional[str]
 Note = Annotated[str, tyro.conf.arg(help="Why; kept with the decision and in the audit log.")]
-Reviewer = Annotated[str | None, tyro.conf.arg(help="Who decides; RAYSAFE_REVIEWER by default.")]
 Everything = Annotated[bool, tyro.conf.arg(name="all", help="What is decided or expired too.")]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from raysafe.cli.arguments import AsJson
 from raysafe.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ ENTRYPOINT_CHARACTERS = 60
 Address = Annotated[
     str | None, tyro.conf.arg(help="The cluster's dashboard; RAY_ADDRESS, or http://127.0.0.1:8265, by default.")
 ]
-AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 JobId = tyro.conf.Positional[str]
 _DESCRIPTION = f"""{__doc__}
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from raysafe.cli.kill import print_standing
+from raysafe.cli.arguments import AsJson, By, Store
+from raysafe.cli.confirmations import exit_code, print_confirmations
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson, Store
 from raysafe.control.key_store import KeyStore
 from raysafe.control.keys import Scope
 from raysafe.control.leases import await_seen
@@ -21,7 +21,6 @@ _SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 Id = Annotated[
     tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="Name of the key, in audit rows and budgets.")
 ]
-By = Annotated[str | None, tyro.conf.arg(help="Who; RAYSAFE_REVIEWER, or this account's name, by default.")]
 Expires = Annotated[
     str | None, tyro.conf.arg(help="When it ends: a date (2027-01-31, UTC) or a time from now (90d, 12h). None: never.")
 ]
@@ -100,10 +99,10 @@ def revoke(
     with open_store(store) as opened:
         keys = KeyStore(opened, by=by)
         keys.revoke(name, reason=reason)
-        standing = await_seen(opened, keys.number)
+        confirmations = await_seen(opened, keys.number)
     print(f"key '{name}' is revoked")
-    print_standing(standing, "refuses it", "no gateway runs now")
-    return 1 if any(stands == "waiting" for _, stands in standing) else 0
+    print_confirmations(confirmations, "refuses it", "no gateway runs now")
+    return exit_code(confirmations)
 
 
 def span(text: str) -> timedelta:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import tyro
 
+from raysafe.cli.arguments import AsJson, By, Store
+from raysafe.cli.confirmations import confirmations_json, exit_code, print_confirmations
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson, Store
 from raysafe.control.kill_log import ALL, KillLog, Order
 from raysafe.control.kill_orders import in_force, kill, read_orders
-from raysafe.control.leases import Holder, Standing, await_seen, holders
+from raysafe.control.leases import await_seen, holders
 from raysafe.control.people import person
 from raysafe.errors import ConfigError
 from raysafe.records import store as records
@@ -25,7 +26,6 @@ Model = Annotated[
 ]
 Everything = Annotated[bool, tyro.conf.arg(name="all", help="Every model at every gateway.")]
 Why = Annotated[str | None, tyro.conf.arg(help="Why; kept with the order and in the audit log.")]
-By = Annotated[str | None, tyro.conf.arg(help="Who; RAYSAFE_REVIEWER, or this account's name, by default.")]
 ShowList = Annotated[
     bool, tyro.conf.arg(name="list", help="Show the orders in force and the gateways, and change nothing.")
 ]
@@ -58,13 +58,13 @@ def close(
         if reason is None:
             raise ConfigError("a kill needs a reason: give --reason WHY")
         order, number = kill(opened, target, by=person(by), reason=reason)
-        standing = await_seen(opened, number, lambda holder: order.concerns(frozenset(holder.names)))
+        confirmations = await_seen(opened, number, lambda holder: order.concerns(frozenset(holder.names)))
     if as_json:
-        print_json({"order": order._asdict(), "gateways": standing_json(standing)})
+        print_json({"order": order._asdict(), "gateways": confirmations_json(confirmations)})
     else:
         print(f"{order}\naudit row {order.hash[:12]}")
-        print_standing(standing, "closed", "no gateway serves it now; one that starts finds the order")
-    return 1 if any(stands == "waiting" for _, stands in standing) else 0
+        print_confirmations(confirmations, "closed", "no gateway serves it now; one that starts finds the order")
+    return exit_code(confirmations)
 
 
 def target_of(store: records.Store, model: str | None, everything: bool) -> str:
@@ -83,20 +83,6 @@ def target_of(store: records.Store, model: str | None, everything: bool) -> str:
         hint = f"did you mean '{near[0]}'?" if near else f"gateways serve {', '.join(sorted(serving)) or 'nothing now'}"
         raise ConfigError(f"no gateway and no registered model is called '{model}'; {hint} (--all closes everything)")
     return model
-
-
-def print_standing(standing: list[tuple[Holder, Standing]], seen: str, nobody: str) -> None:
-    """Which gateways follow a change. seen: the word for one that does."""
-    if not standing:
-        print(nobody)
-        return
-    words = {"seen": seen, "lapsed": "closed: its lease ran out", "waiting": "NOT CONFIRMED"}
-    rows = [(holder.service, holder.place, words[stands]) for holder, stands in standing]
-    print_table(("service", "gateway", "state"), rows)
-
-
-def standing_json(standing: list[tuple[Holder, Standing]]) -> list[dict[str, object]]:
-    return [{"service": h.service, "gateway": h.place, "state": stands} for h, stands in standing]
 
 
 def print_orders(orders: list[Order]) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import tyro
 
+from raysafe.cli.arguments import AsJson, Store
 from raysafe.cli.output import print_json, print_table
 from raysafe.oversight.safety_case import load_case
 from raysafe.records.registry import Registry
 from raysafe.records.store import open_store
-
-Store = Annotated[str | None, tyro.conf.arg(help="Store URL; RAYSAFE_STORE or runs/raysafe.db by default.")]
-AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 
 
 def main(argv: list[str]) -> int:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from raysafe.cli.kill import Everything, Model, print_orders, print_standing, standing_json, target_of
+from raysafe.cli.arguments import AsJson, Store
+from raysafe.cli.confirmations import confirmations_json, print_confirmations
+from raysafe.cli.kill import Everything, Model, print_orders, target_of
 from raysafe.cli.output import print_json
-from raysafe.cli.registry import AsJson, Store
 from raysafe.control.kill_log import KillLog
 from raysafe.control.kill_orders import in_force, read_orders, restore
 from raysafe.control.leases import await_seen
@@ -41,16 +42,16 @@ def reopen(
         target = target_of(opened, model, everything)
         lifted, number = restore(opened, target, by=by, reason=reason)
         concerned = lifted[0].concerns
-        standing = await_seen(opened, number, lambda holder: concerned(frozenset(holder.names)))
+        confirmations = await_seen(opened, number, lambda holder: concerned(frozenset(holder.names)))
         with opened.reading() as session:
             left = in_force(read_orders(session), KillLog(audit_folder(opened.url)))
     if as_json:
-        gateways = standing_json(standing)
+        gateways = confirmations_json(confirmations)
         print_json({"lifted": [o._asdict() for o in lifted], "left": [o._asdict() for o in left], "gateways": gateways})
         return 0
     for order in lifted:
         print(f"lifted by {by}: {order}")
-    print_standing(standing, "has seen it", "no gateway serves it now")
+    print_confirmations(confirmations, "has seen it", "no gateway serves it now")
     if left:
         print("Still in force:")
         print_orders(left)

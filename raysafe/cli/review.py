@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from raysafe.cli.arguments import AsJson, Reviewer, Store
 from raysafe.cli.output import print_json, print_table
-from raysafe.cli.registry import AsJson, Store
 from raysafe.control.capabilities import Capabilities
 from raysafe.control.capability_guard import describe
 from raysafe.oversight.decisions import CHAIN, DecisionLog, Outcome
@@ -18,7 +18,6 @@ from raysafe.records.registry import Registry
 from raysafe.records.store import default_url, open_store
 
 Reason = Annotated[str, tyro.conf.arg(help="Why; kept with the decision and in the audit log.")]
-Reviewer = Annotated[str | None, tyro.conf.arg(help="Who decides; RAYSAFE_REVIEWER by default.")]
 AcceptFailed = Annotated[
     tuple[str, ...], tyro.conf.arg(help="Failed figures, as suite/metric, that the approval passes over knowingly.")
 ]

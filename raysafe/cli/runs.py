@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 import yaml
 
+from raysafe.cli.arguments import AsJson
 from raysafe.cli.output import print_json, print_table
 from raysafe.errors import ConfigError, StorageError
 from raysafe.runtime.headline import headline
@@ -16,7 +17,6 @@ from raysafe.runtime.run import Run
 from raysafe.runtime.storage import Folder
 
 Storage = Annotated[str, tyro.conf.arg(help="Folder or URI that holds the runs.")]
-AsJson = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 _NOT_COMPARED = (
     *("step", "epoch", "learning_rate", "gradient_norm", "rows_per_s", "tokens_per_s", "member", "samples", "tokens"),
     *("staleness", "overhead", "step_s", "sync_s", "generate_s", "score_s", "update_s", "critic_update_s"),

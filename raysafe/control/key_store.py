@@ -48,7 +48,7 @@ class KeyStore:
         self._store, self._audit = store, audit or audit_folder(store.url)
         self._by = person(by)
         self.number = 0
-        """Number of the last change that was made here, which gateways confirm (revision.await_seen)."""
+        """Number of the last change that was made here, which gateways confirm (leases.await_seen)."""
 
     def make(
         self,

@@ -24,7 +24,7 @@ FORGET_S = 60.0
 SWEEP_EVERY = 100
 _LOOK_S = 0.05
 
-Standing = Literal["seen", "lapsed", "waiting"]
+Confirmation = Literal["seen", "lapsed", "waiting"]
 """seen: it follows the change. lapsed: its lease ran out unrenewed, and it closed by itself."""
 
 
@@ -73,7 +73,7 @@ def await_seen(
     wait_s: float = 2.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> list[tuple[Holder, Standing]]:
+) -> list[tuple[Holder, Confirmation]]:
     """How each gateway stands to change `number`, when none is waited for any more or `wait_s` has passed.
 
     One counts as lapsed when its lease was seen unrenewed for LEASE_S by this process's own clock: no clock's jump
@@ -86,19 +86,19 @@ def await_seen(
         with store.reading() as session:
             found = [holder for holder in holders(session) if concerns(holder)]
         now = clock()
-        standing = []
+        confirmations = []
         for holder in found:
             before, since = first.get(holder.holder, (holder, now))
             if before.renewals != holder.renewals:
                 before, since = holder, now
             first[holder.holder] = (before, since)
-            standing.append((holder, _standing(holder, number, asked - since)))
-        if now - begun >= wait_s or all(stands != "waiting" for _, stands in standing):
-            return standing
+            confirmations.append((holder, _confirmation(holder, number, asked - since)))
+        if now - begun >= wait_s or all(said != "waiting" for _, said in confirmations):
+            return confirmations
         sleep(_LOOK_S)
 
 
-def _standing(holder: Holder, number: int, unrenewed_s: float) -> Standing:
+def _confirmation(holder: Holder, number: int, unrenewed_s: float) -> Confirmation:
     if holder.seen >= number:
         return "seen"
     return "lapsed" if unrenewed_s >= LEASE_S else "waiting"
