@@ -62,6 +62,13 @@ def test_an_attack_is_repeatable_and_does_not_depend_on_the_other_prompts() -> N
     both = attack(by_length, ["first prompt", "second prompt"], tries=20, seed=4)
     alone = attack(by_length, ["second prompt"], tries=20, seed=4)
     assert np.array_equal(both.lowest_PT[1], alone.lowest_PT[0]) and both.best[1] == alone.best[0]
+    assert not np.array_equal(alone.lowest_PT, attack(by_length, ["second prompt"], tries=20, seed=5).lowest_PT)
+
+
+def test_an_attack_goes_on_at_the_lowest_score_while_the_policy_still_stops_it() -> None:
+    """A guard that gives no score blocks all but what came reversed."""
+    found = attack(lambda text: Judged(0.0, "zork" in text), ["please zork"], tries=40)
+    assert found.stopped_PT[0, 0] and not found.stopped_PT[0, -1]
 
 
 def test_recall_and_false_positives_are_counted() -> None:
@@ -69,10 +76,25 @@ def test_recall_and_false_positives_are_counted() -> None:
     plain, backwards = report.transforms
     assert report.false_positives.value == 0.01 and report.attacks == 20 and report.benign == 200
     assert plain.at[0].recall.value == 1 and plain.policy.value == 1
-    assert backwards.at[0].recall.value <= plain.at[0].recall.value
+    assert backwards.at[0].recall.value == 0 and backwards.policy.value == 0
+    assert {row.at[0].recall.value for row in report.groups} == {1.0}
+    # 20 attacks score 1, 2 of 200 benign texts too: 0.99 are below, and ties count half
+    assert report.auc.value == pytest.approx(0.99 + 0.01 / 2)
     assert {row.name: row.n for row in report.groups} == {"even": 10, "odd": 10}
     assert {row.name: row.policy.value for row in report.benign_groups} == {"plain": 0.0, "talk": 1.0}
     assert report.adaptive is not None and len(report.adaptive.curves["the policy as it stands"]) == 5
+
+
+def test_benign_texts_are_disguised_as_the_attacks_are() -> None:
+    _, backwards = examine(Examiner(words_policy()), ROWS, transforms=("plain", "reversed")).transforms
+    assert backwards.benign_stopped is not None and backwards.benign_stopped.value == 0
+
+
+def test_recall_under_attack_is_that_after_the_last_try() -> None:
+    report = examine(Examiner(words_policy()), ROWS, transforms=("plain",), adaptive=40, adaptive_prompts=4)
+    assert report.adaptive is not None
+    curve = report.adaptive.curves["1% false positives"]
+    assert curve[0] == 1 and report.adaptive.at[0][1].value == curve[-1] < 1
 
 
 def test_a_report_is_written_as_json_with_a_picture(tmp_path: Path) -> None:
@@ -99,6 +121,24 @@ def test_a_guard_that_fails_is_counted_and_its_score_is_not(monkeypatch: pytest.
     monkeypatch.setattr(examiner._entries[0].guard, "check", fail)
     judged = examiner.judge("anything")
     assert judged.failed and judged.score == 0 and judged.stopped
+
+
+def test_the_failures_of_every_text_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    examiner = Examiner(words_policy())
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(examiner._entries[0].guard, "check", fail)
+    # 200 benign texts, and 20 attacks as they are and reversed
+    assert examine(examiner, ROWS, transforms=("plain", "reversed")).failures == 240
+
+
+@pytest.mark.parametrize("order", [("zork", "mork"), ("mork", "zork")])
+def test_a_texts_score_is_the_highest_of_its_guards_and_any_of_them_stops_it(order: tuple[str, str]) -> None:
+    guards = (PatternsConfig(name=word, rules=(Rule(name=word, phrases=(word,)),)) for word in order)
+    judged = Examiner(Policy(guards=tuple(guards))).judge("please zork")
+    assert judged.score == 1 and judged.stopped
 
 
 def test_too_few_benign_texts_are_refused() -> None:

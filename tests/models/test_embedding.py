@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from raysafe.errors import ModelError
 from raysafe.models.embedding import SentenceEncoder, load_sentence_encoder
@@ -86,6 +86,20 @@ def test_a_text_beyond_the_context_is_refused_and_not_cut(folder: Path) -> None:
     encoder = load_sentence_encoder(folder)
     with pytest.raises(ModelError, match="a text has 65 tokens, and this model takes 64"):
         encoder.encode("x" * 65)
+
+
+@pytest.mark.skipif(not MINILM.exists(), reason=f"{MINILM} is not here")
+def test_vectors_of_minilm_are_the_mean_pooling_that_its_model_card_computes() -> None:
+    """transformers alone, in one padded batch: sum of masked states over the sum of the mask, then L2."""
+    texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium, and then home again."]
+    tokenizer, model = AutoTokenizer.from_pretrained(MINILM), AutoModel.from_pretrained(MINILM).eval()
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    mask_BT1 = batch["attention_mask"].unsqueeze(-1).float()
+    with torch.no_grad():
+        states_BTD = model(**batch).last_hidden_state
+    mean_BD = (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
+    expected_BD = torch.nn.functional.normalize(mean_BD, p=2, dim=1)
+    torch.testing.assert_close(embed(load_sentence_encoder(MINILM), texts), expected_BD, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not MINILM.exists(), reason=f"{MINILM} is not here")
