@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_ENDED = "the thread that does the model's work has ended"
 
 
 @dataclass(slots=True, eq=False)
@@ -49,9 +50,14 @@ class Batcher(Generic[Item, Result]):
         self._thread.start()
 
     async def ask(self, items: Sequence[Item]) -> list[Result]:
-        """One result an item; raises Overloaded where as many callers wait as may. Cancelling leaves the queue."""
+        """One result an item; cancelling leaves the queue.
+
+        Raises Overloaded where as many callers wait as may, ModelFailed where nobody answers any more.
+        """
         part: _Part[Item, Result] = _Part(items)
         with self._changed:
+            if self._closed:
+                raise ModelFailed(_ENDED)
             if len(self._queue) >= self._max_waiting:
                 raise Overloaded
             self._queue.append(part)
@@ -67,11 +73,23 @@ class Batcher(Generic[Item, Result]):
         return self._thread.is_alive()
 
     def close(self) -> None:
+        """End the thread; who still waits is told so."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def _run(self) -> None:
+        try:
+            self._work_on()
+        finally:
+            with self._changed:
+                self._closed = True
+                left = [part for part in self._queue if not part.cancelled]
+                self._queue.clear()
+            for part in left:
+                part.answer.set_exception(ModelFailed(_ENDED))
+
+    def _work_on(self) -> None:
         while batch := self._next():
             try:
                 results = list(self._work([item for _, items in batch for item in items]))

@@ -86,7 +86,7 @@ class VectorModel(WritesNothing):
 
     @property
     def alive(self) -> bool:
-        return self._batcher.alive
+        return self._batcher.alive and (self._certifier is None or self._certifier.alive)
 
     def close(self) -> None:
         self._batcher.close()

@@ -89,6 +89,21 @@ async def test_work_that_fails_or_forgets_an_item_fails_its_callers_and_not_the_
     batcher.close()
 
 
+async def test_who_waits_or_comes_once_it_is_closed_is_told_so(held: Any) -> None:
+    worker, batcher = held
+    under_way = asyncio.create_task(batcher.ask([0, 1, 2, 3]))
+    await until(lambda: worker.batches)
+    waits = asyncio.create_task(batcher.ask([4]))
+    await asyncio.sleep(0)
+    batcher.close()
+    worker.free.set()
+    for task in (under_way, waits):
+        with pytest.raises(ModelFailed, match="has ended"):
+            await asyncio.wait_for(task, 30)
+    with pytest.raises(ModelFailed, match="has ended"):
+        await batcher.ask([5])
+
+
 async def test_of_nothing_nothing_comes(held: Any) -> None:
     worker, batcher = held
     worker.free.set()

@@ -60,6 +60,16 @@ async def test_a_smoothed_classifier_certifies_where_its_vote_is_clear_and_absta
     backend.close()
 
 
+async def test_a_smoothed_classifier_is_dead_where_the_thread_that_certifies_is(tmp_path: Path) -> None:
+    smoothing = Smoothing(sigma=1.0, selection=50, samples=1000, alpha=0.001)
+    backend = serve(tmp_path, ClassifierHead(labels=("cat", "dog"), smoothing=smoothing))
+    assert backend.alive
+    backend._certifier.close()
+    backend._certifier._thread.join(30)
+    assert not backend.alive
+    backend.close()
+
+
 async def test_many_at_once_get_their_own_answers(tmp_path: Path) -> None:
     backend = serve(tmp_path, GAUSSIAN)
     moves = await asyncio.gather(*(backend.act((n / 128,)) for n in range(-60, 60)))
