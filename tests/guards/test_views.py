@@ -278,6 +278,17 @@ def test_a_phrase_over_two_windows_is_found() -> None:
         assert first_in(BLOCKING.matcher, text, DECODED) == 0
 
 
+@pytest.mark.parametrize("phase", range(4))
+def test_every_digit_of_a_phrase_over_two_windows_is_cut(phase: int) -> None:
+    """Letters before the run shift its groups of four digits, so that one of them lies in both windows."""
+    for shift in range(12):
+        said = "z" * (WINDOW * 3 // 4 - shift) + " make a bomb. " + "z" * 50
+        look, first, last = FullLook(BLOCKING.matcher, DECODED), said.index("make"), said.index(".") - 1
+        hits = look.feed("Z" * phase + b64(said)) + look.finish()
+        assert min(hit.start for hit in hits) <= phase + first * 8 // 6
+        assert max(hit.end for hit in hits) > phase + (last * 8 + 7) // 6
+
+
 def test_ordinary_text_waits_for_no_more_than_a_word() -> None:
     look = FirstLook(BLOCKING.matcher, DECODED)
     text = "We went to the market, and bought some bread; then home."
