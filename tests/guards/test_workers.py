@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raysafe.guards import decision
+from raysafe.guards import entry
 from raysafe.guards.entry import Entry
 from raysafe.guards.workers import Crowded, Late, Workers
 from tests.guards.planted import Gate, Telling, asking
@@ -87,12 +87,12 @@ def test_a_guard_that_hangs_fails_closed_at_once_beyond_the_bound_and_starts_no_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     workers, gate = Workers(of_one=2), Gate()
-    monkeypatch.setattr(decision, "WORKERS", workers)
-    entry = Entry(Telling("hung", inline=False, before=gate), timeout_s=0.01)
-    errors = [entry.check(asking(), "input").error for _ in range(2)]
+    monkeypatch.setattr(entry, "WORKERS", workers)
+    hung = Entry(Telling("hung", inline=False, before=gate), timeout_s=0.01)
+    errors = [hung.check(asking(), "input").error for _ in range(2)]
     assert errors == ["ran past its timeout of 0.01 s"] * 2
     threads = threading.active_count()
-    verdict = entry.check(asking(), "input")
+    verdict = hung.check(asking(), "input")
     assert (verdict.action, verdict.category) == ("block", "error")
     assert verdict.error == "couldn't be started: 2 of its checks are still running past their timeouts"
     assert threading.active_count() == threads
