@@ -58,9 +58,11 @@ SECRETS = [
     ("PRIVATE_KEY", _pem("RSA PRIVATE KEY")),
     ("PRIVATE_KEY", _pem("OPENSSH PRIVATE KEY")),
 ]
+# named by their kinds: a key of ours is another each time
+EACH_SECRET = pytest.mark.parametrize(("kind", "secret"), SECRETS, ids=[kind for kind, _ in SECRETS])
 
 
-@pytest.mark.parametrize(("kind", "secret"), SECRETS)
+@EACH_SECRET
 @pytest.mark.parametrize("around", ["it is {} now", '"{}"', "x={}\n", "({})"])
 def test_a_secret_of_a_known_form_is_found_whole(kind: str, secret: str, around: str) -> None:
     assert kinds(around.format(secret)) == [(kind, secret)]
@@ -149,7 +151,7 @@ def test_chunks_change_nothing(chunks: list[str]) -> None:
     assert_chunks_change_nothing(STOPPING, chunks)
 
 
-@pytest.mark.parametrize(("kind", "secret"), SECRETS)
+@EACH_SECRET
 def test_a_secret_in_single_characters_never_leaves(kind: str, secret: str) -> None:
     action, reason, left = streamed(STOPPING, list(f"here: {secret} ok"))
     assert (action, reason) == ("block", f"holds {kind}")
