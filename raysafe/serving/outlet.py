@@ -1,7 +1,8 @@
 """Cleared text on its way out: while one release's audit row is being committed, what comes gathers for the next.
 
-The first text leaves as soon as it is cleared. After it, a fast model's text leaves in releases of `window` characters,
-and a slow one's every `interval_s`: guards and rows cost by the call, and a reader sees no finer.
+The first text leaves a millisecond after it is cleared, with what else is cleared by then: of an answer that comes all
+at once nothing need leave early. After it, a fast model's text leaves in releases of `window` characters, and a slow
+one's every `interval_s`: guards and rows cost by the call, and a reader sees no finer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 _FIRST_OFFERS = 8
 """Pieces that are each tried at once until the first text leaves: guards may hold back the first of a word."""
+_FIRST_WAITS_S = 0.001
 
 
 class Outlet:
@@ -22,14 +24,19 @@ class Outlet:
         self._eager = _FIRST_OFFERS
         self._last = time.monotonic()
         self._leaving: asyncio.Future[None] | None = None
+        self._begun = False
+        """Whether any text was given to a release: the first waits for company."""
         self._waiting: list[str] = []
         self._characters = 0
         self.sent = 0
         """Characters that were given to a release."""
 
-    @property
-    def waiting(self) -> str:
-        return "".join(self._waiting)
+    def take_rest(self) -> str:
+        """The cleared text that no release was given: after it, the outlet is only to be settled."""
+        if self._leaving is not None and not self._begun:
+            self._leaving.cancel()
+            self._leaving = None
+        return self._take()
 
     def due(self, characters: int) -> bool:
         """Whether to offer now what so many characters have gathered to: whether some of it would leave."""
@@ -51,9 +58,22 @@ class Outlet:
         self._eager = max(0, self._eager - 1)
         if self._characters and due:
             self._eager, self._last = 0, time.monotonic()
-            self._leaving = asyncio.ensure_future(self._release(self.waiting))
-            self.sent += self._characters
-            self._waiting, self._characters = [], 0
+            # a release is begun at once, for its row stands in the order of decisions
+            self._leaving = asyncio.ensure_future(self._begin() if self._begun else self._begin_later())
+
+    async def _begin_later(self) -> None:
+        await asyncio.sleep(_FIRST_WAITS_S)
+        await self._begin()
+
+    def _begin(self) -> Awaitable[None]:
+        self._begun = True
+        self.sent += self._characters
+        return self._release(self._take())
+
+    def _take(self) -> str:
+        text = "".join(self._waiting)
+        self._waiting, self._characters = [], 0
+        return text
 
     async def settle(self) -> None:
         """Until the release under way has left."""

@@ -105,7 +105,7 @@ class WritingSession(Session):
                     if gathered and gate.decision is None:
                         outlet.offer(await self._fed(gate, gathered))
                 self._tokens = last.prompt_tokens + last.completion_tokens
-                rest = outlet.waiting
+                rest = outlet.take_rest()
                 if gate.decision is None:
                     rest += await self._guarded(gate.finish, self._pipeline.inline_at("output"))
                 assert gate.decision is not None

@@ -342,11 +342,11 @@ async def test_nothing_of_a_stream_leaves_once_it_is_closed() -> None:
 
     async def send(message: Any) -> None:
         sent.append(message.get("body", b""))
-        if b'"content":"."' in sent[-1]:
+        if b'"content":"Hi."' in sent[-1]:
             switch.closed = "killed"
 
     await desk.app(chat_scope(desk), receive, send)
-    after = b"".join(sent).partition(b'"content":"."')[2]
+    after = b"".join(sent).partition(b'"content":"Hi."')[2]
     assert b"fetch" not in after and b"service_closed" in after
 
 
