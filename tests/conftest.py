@@ -22,6 +22,12 @@ settings.register_profile("raysafe", deadline=None, max_examples=examples(100))
 settings.load_profile("raysafe")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tests that start nothing share the machine's cores; those with a Ray or a service need it whole, in one process."""
+    chosen = config.option.markexpr
+    return (os.cpu_count() or 1) if "not ray" in chosen and "not serve" in chosen else 0
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays: the collector needn't walk it again and again."""
     gc.collect()
