@@ -1,11 +1,14 @@
 """What each way in to Ray Serve costs: one gateway over a model that answers at once, behind each, in one run.
 
-    python -m tests.bench.ways_in [--seconds 4] [--rounds 2] [--ways uvicorn,serve,haproxy] [--json out.json]
+    python -m tests.bench.ways_in [--seconds 4] [--rounds 2] [--ways uvicorn,serve,haproxy] [--guards] [--json out.json]
 
 Each way has a Ray of its own on loopback, started, measured and stopped in turn; a round goes through all of them, so
 that a machine whose load changes shows. Latency is that of one keep-alive connection, throughput that of 16; CPU is
 that of all server processes (HAProxy, Serve's actors, Ray's daemons) a request at 16 connections, less what they use
 idle. `floor` is plain uvicorn. Whole answers and streams of 200 characters in 10 pieces.
+
+With --guards each way is measured once more with the ten guards and the durable audit log of tests.bench.serve, and the
+throughput of the two is compared: all share this machine's cores, clients too.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import statistics
@@ -28,6 +32,7 @@ from tests.bench.cpu import tree_cpu_s
 TEXT = "The weather in the mountains can change quickly, so bring a coat. "
 ANSWER = (TEXT * 4)[:200]
 CONNECTIONS = 16
+GUARDS = "+guards"
 WAYS = {
     "uvicorn": "floor: one uvicorn process, no Ray",
     "serve": "Serve's own proxy",
@@ -40,26 +45,31 @@ WAYS = {
 }
 
 
-def build_app(secret_digest: str) -> Any:
-    """The gateway without guards, in whatever process it is called."""
+def build_app(secret_digest: str, guarded: bool) -> Any:
+    """The gateway, in whatever process it is called; guarded: with ten guards and an audit log of its own."""
+    import tempfile
+
     from raysafe.control.keys import Key
     from raysafe.guards.policy import Policy
+    from raysafe.records.audit import AuditLog
     from raysafe.serving.backend import NullBackend
     from raysafe.serving.control_room import ControlRoom
     from raysafe.serving.door import AlwaysOpen
     from raysafe.serving.gateway import Gateway
     from raysafe.serving.settings import GatewaySettings
-    from tests.bench.serve import NoAudit
+    from tests.bench.serve import NoAudit, ten_guards
 
-    settings = GatewaySettings(model="null", policy=Policy(name="empty", guards=()))
+    policy = Policy.parse(ten_guards()) if guarded else Policy(name="empty", guards=())
+    audit = AuditLog(f"{tempfile.mkdtemp()}/audit", writer="bench") if guarded else NoAudit()
     plane = AlwaysOpen([Key(id="bench", sha256=secret_digest)])
-    return Gateway(settings, NullBackend(ANSWER), ControlRoom(NoAudit(), plane)).app()
+    return Gateway(GatewaySettings(model="null", policy=policy), NullBackend(ANSWER), ControlRoom(audit, plane)).app()
 
 
 def host(way: str, digest: str) -> None:
     """Serve the gateway by one way in until stdin ends; prints the port."""
+    way, guarded, _ = way.partition(GUARDS)
     if way == "uvicorn":
-        _host_uvicorn(digest)
+        _host_uvicorn(digest, bool(guarded))
         return
     environment = {}
     if "throughput" in way:
@@ -82,11 +92,11 @@ def host(way: str, digest: str) -> None:
     import ray
     from ray import serve
 
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     port = _free_port()
     quiet = {"log_level": "WARNING", "enable_access_log": False}
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port}, logging_config=quiet)
-    front = serve.deployment(serve.ingress(lambda: build_app(digest))())
+    front = serve.deployment(serve.ingress(lambda: build_app(digest, bool(guarded)))())
     serve.run(front.options(name="gateway", max_ongoing_requests=256, ray_actor_options=gateway).bind(), name="bench")
     print(json.dumps({"port": direct_port if way.startswith("direct") else port}), flush=True)
     sys.stdin.read()
@@ -94,11 +104,11 @@ def host(way: str, digest: str) -> None:
     ray.shutdown()
 
 
-def _host_uvicorn(digest: str) -> None:
+def _host_uvicorn(digest: str, guarded: bool) -> None:
     import uvicorn
 
     port = _free_port()
-    config = uvicorn.Config(build_app(digest), port=port, log_level="warning", access_log=False)
+    config = uvicorn.Config(build_app(digest, guarded), port=port, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
 
     async def run() -> None:
@@ -236,14 +246,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
     parser.add_argument("--rounds", type=int, default=2, help="times that each way is started and measured")
     parser.add_argument("--ways", default=",".join(WAYS), help="which, by name")
+    parser.add_argument("--guards", action="store_true", help="each way with ten guards and audit log too")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--host", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--host", help=argparse.SUPPRESS)
     parser.add_argument("--digest", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.host:
         host(options.host, options.digest)
         return 0
     ways = options.ways.split(",")
+    if options.guards:
+        ways = [name for way in ways for name in (way, way + GUARDS)]
     rounds: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     for number in range(options.rounds):
         for way in ways:
@@ -251,18 +264,22 @@ def main() -> int:
             shown = "  ".join(
                 f"{m}: " + " ".join(f"{k} {v:.2f}" for k, v in measured[m].items()) for m in ("whole", "stream")
             )
-            print(f"round {number + 1} {way:19} load {os.getloadavg()[0]:.1f}  {shown}", flush=True)
+            print(f"round {number + 1} {way:23} load {os.getloadavg()[0]:.1f}  {shown}", flush=True)
     results = {way: best(found) for way, found in rounds.items()}
     if options.json:
         options.json.write_text(json.dumps({"best": results, "rounds": rounds}, indent=2))
     for mode in ("whole", "stream"):
-        print(f"\n{mode:20} p50 ms  p99 ms  requests/s  CPU ms/request  failed")
+        print(f"\n{mode:24} p50 ms  p99 ms  requests/s  CPU ms/request  failed")
         for way, result in results.items():
             row = result[mode]
             print(
-                f"{way:20} {row['p50_ms']:6.2f}  {row['p99_ms']:6.2f}  {row['per_s']:10.0f}  {row['cpu_ms']:14.2f}"
+                f"{way:24} {row['p50_ms']:6.2f}  {row['p99_ms']:6.2f}  {row['per_s']:10.0f}  {row['cpu_ms']:14.2f}"
                 f"  {row['failed']:6d}"
             )
+        for way in ways if options.guards else ():
+            if way.endswith(GUARDS):
+                ratio = results[way][mode]["per_s"] / results[way.removesuffix(GUARDS)][mode]["per_s"]
+                print(f"{way}: {ratio:.2f} of the throughput without")
     return 0
 
 
