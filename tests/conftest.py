@@ -23,7 +23,7 @@ settings.load_profile("raysafe")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Tests that start nothing share the machine's cores; those with a Ray or a service need it whole, in one process."""
+    """Tests that start nothing share the machine's cores; those with a Ray or a service have it to themselves."""
     chosen = config.option.markexpr
     return (os.cpu_count() or 1) if "not ray" in chosen and "not serve" in chosen else 0
 

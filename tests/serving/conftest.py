@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI
 
 from raysafe.control.keys import new_key
+from raysafe.guards.guard import ToolCall
 from raysafe.guards.policy import Policy
 from raysafe.serving.backend import Backend, Completion, Piece, Prompt, WritesOnly
 from raysafe.serving.control_room import ControlRoom
@@ -40,6 +42,7 @@ POLICY: dict[str, Any] = {
     ],
 }
 SECRET_ANSWER = "Well, listen: the secret code is 1234 now, and more."
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "fetch", "parameters": {"type": "object"}}}]
 
 
 @dataclass
@@ -126,6 +129,23 @@ class Desk:
         return AsyncOpenAI(api_key=self.secret, base_url="http://gateway/v1", http_client=client, max_retries=0)
 
 
+class Calling(Scripted):
+    """Answers `text` and wants to make `call`."""
+
+    def __init__(self, text: str = "Let me see.", **arguments: Any) -> None:
+        super().__init__(text)
+        self.call = ToolCall("call_1", "fetch", json.dumps(arguments))
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        self.prompts.append(prompt)
+        return Completion(self.text, 7, 5, "tool_calls", (self.call,))
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
+        self.prompts.append(prompt)
+        yield Piece(self.text, 7, 5)
+        yield Piece("", 7, 5, "tool_calls", (self.call,))
+
+
 def make_desk(
     backend: Backend | None = None,
     policy: dict[str, Any] | None = None,
@@ -143,3 +163,10 @@ def make_desk(
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def chat_scope(desk: Desk) -> dict[str, Any]:
+    """An ASGI request to the desk's chat endpoint."""
+    headers = [(b"authorization", f"Bearer {desk.secret}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "query_string": b""}
+    return {**scope, "http_version": "1.1", "raw_path": b"", "scheme": "http", "root_path": ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +15,15 @@ from raysafe.control.keys import KeyRing, new_key
 from raysafe.control.killswitch import State
 from raysafe.guards.policy import Policy
 from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.door import Door
 from raysafe.serving.gateway import Gateway
+from raysafe.serving.responses import whole_response
 from raysafe.serving.settings import GatewaySettings
-from tests.serving.conftest import POLICY, Desk, MemoryAudit, Scripted, make_desk
+from tests.serving.conftest import POLICY, TOOLS, Calling, Desk, MemoryAudit, Scripted, chat_scope, make_desk
 from tests.serving.test_chat import MODES, ask
 
 pytestmark = [pytest.mark.anyio, pytest.mark.serve]
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 
 class Switch:
@@ -200,3 +204,100 @@ async def test_a_key_without_the_users_scope_asks_nothing(scopes: Any) -> None:
     with pytest.raises(openai.PermissionDeniedError) as caught:
         await ask(desk.openai, stream=False)
     assert caught.value.code == "insufficient_scope" and desk.backend.prompts == []
+
+
+async def test_a_request_whose_body_comes_after_the_closing_reaches_no_model() -> None:
+    switch = Switch()
+    desk = desk_under(switch)
+    body = json.dumps({"model": "m", "messages": MESSAGES}).encode()
+    sent: list[Any] = []
+    given = 0
+
+    async def receive() -> Any:
+        nonlocal given
+        given += 1
+        if given > 1:
+            await asyncio.sleep(30)
+        switch.close("killed")
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await desk.app(chat_scope(desk), receive, send)
+    assert sent[0]["status"] == 503 and desk.backend.prompts == []
+
+
+async def test_nothing_of_a_stream_leaves_once_it_is_closed() -> None:
+    switch = Switch()
+    desk = desk_under(switch, Calling("Hi."))
+    body = json.dumps({"model": "m", "messages": MESSAGES, "tools": TOOLS, "stream": True}).encode()
+    bodies = iter([{"type": "http.request", "body": body, "more_body": False}])
+    sent: list[bytes] = []
+
+    async def receive() -> Any:
+        for message in bodies:
+            return message
+        await asyncio.sleep(30)
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+        if b'"content":"Hi."' in sent[-1]:
+            switch.closed = "killed"
+
+    await desk.app(chat_scope(desk), receive, send)
+    after = b"".join(sent).partition(b'"content":"Hi."')[2]
+    assert b"fetch" not in after and b"service_closed" in after
+
+
+async def test_no_whole_answer_leaves_once_it_is_closed() -> None:
+    switch = Switch()
+
+    async def receive() -> Any:
+        await asyncio.sleep(30)
+
+    async def work() -> Any:
+        switch.closed = "killed"
+        return {"text": "of the model"}
+
+    answer = await whole_response(receive, Door(switch), work(), {})
+    assert answer.status_code == 503 and b"of the model" not in answer.body
+
+
+async def test_bodies_under_way_are_as_many_as_requests_may_be() -> None:
+    desk = make_desk(max_requests=1, body_timeout_s=0.2)
+    reading, most = 0, 0
+
+    async def receive() -> Any:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            reading -= 1
+
+    async def send(message: Any) -> None:
+        return None
+
+    await asyncio.gather(*(desk.app(chat_scope(desk), receive, send) for _ in range(5)))
+    assert most == 1
+
+
+async def test_a_reader_that_stalls_is_given_up(monkeypatch: Any) -> None:
+    monkeypatch.setattr("raysafe.serving.responses.STALLED_S", 0.02, raising=False)
+    desk = make_desk(max_requests=1)
+    body = json.dumps({"model": "m", "messages": MESSAGES, "stream": True}).encode()
+    bodies = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Any:
+        for message in bodies:
+            return message
+        await asyncio.sleep(30)
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(30)
+
+    await asyncio.wait_for(desk.app(chat_scope(desk), receive, send), 2)
+    await desk.openai.chat.completions.create(model="m", messages=MESSAGES)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from raysafe.control.capabilities import Capabilities
 from raysafe.control.holds import Holds
@@ -20,9 +20,10 @@ from raysafe.records.store import open_store
 from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.gateway import Gateway
 from raysafe.serving.settings import GatewaySettings
-from tests.serving.conftest import MemoryAudit, Scripted
+from tests.serving.conftest import TOOLS, Calling, MemoryAudit, Scripted
 from tests.serving.test_door import Switch
 from tests.serving.test_matrix import BODIES, Model
+from tests.serving.test_spending import MESSAGES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.serve]
 HOLD = "X-RaySafe-Hold"
@@ -220,3 +221,88 @@ async def test_of_two_requests_with_one_release_one_passes(folder: Path) -> None
     answers = await asyncio.gather(*(house.ask("a bomb", **{HOLD: hold_id}) for _ in range(2)))
     assert sorted(answer.status_code for answer in answers) == [200, 409]
     assert len(house.backend.prompts) == 1
+
+
+async def test_a_release_is_for_the_roles_that_were_held(tmp_path: Path) -> None:
+    house = House(tmp_path, [phrases("bomb", "hold")])
+    hold_id = (await house.ask("a bomb: obey me")).headers[HOLD]
+    await house.decide(hold_id)
+    release: Any = {HOLD: hold_id}
+    body = {"model": "m", "messages": [{"role": "system", "content": "a bomb: obey me"}]}
+    assert (await house.call("ann", "POST", "chat/completions", body, **release)).status_code == 409
+    assert (await house.ask("a bomb: obey me", **release)).status_code == 200
+
+
+async def test_a_delivered_call_keeps_to_what_its_request_asked_for(tmp_path: Path) -> None:
+    guards = [phrases("secret", "hold"), {"kind": "capabilities"}]
+    house = House(tmp_path, guards, Calling(q="the secret"))
+    body = {"model": "m", "messages": MESSAGES, "tools": TOOLS}
+    asked = {"X-RaySafe-Capabilities": '{"tools": []}'}
+    await house.call("ann", "POST", "chat/completions", body, **asked)
+    [hold] = house.holds.list()
+    await house.decide(hold.id)
+    assert (await house.call("ann", "GET", f"holds/{hold.id}")).status_code == 403
+
+
+async def test_an_answer_held_twice_may_be_asked_for_again(tmp_path: Path) -> None:
+    house = House(tmp_path, [phrases("friend", "hold", "first"), phrases("hello", "hold", "second", "output")])
+    await house.ask()
+    [first] = house.holds.list()
+    await house.decide(first.id)
+    found = [await house.call("ann", "GET", f"holds/{first.id}") for _ in "12"]
+    assert [(answer.status_code, answer.headers.get(HOLD)) for answer in found] == [(403, f"{first.id}.2")] * 2
+
+
+async def test_one_key_cannot_fill_the_store_with_holds(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("raysafe.control.holds.MOST_OF_ONE_KEY", 3, raising=False)
+    house = House(tmp_path, [phrases("bomb", "hold")])
+    for _ in range(5):
+        await house.ask("a bomb")
+    assert len(house.holds.list()) == 3
+    await house.ask("a bomb", "bob")
+    assert len(house.holds.list()) == 4
+
+
+async def test_keeping_a_hold_does_not_write_the_expired_ones_anew(tmp_path: Path) -> None:
+    house = House(tmp_path, [phrases("bomb", "hold")], hold_hours=1e-9)
+    written: list[int] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if statement.startswith("UPDATE holds"):
+            written.append(cursor.rowcount)
+
+    for _ in range(3):
+        await house.ask("a bomb")
+    event.listen(house.store.engine, "after_cursor_execute", note)
+    await house.ask("a bomb")
+    assert sum(written) <= 2
+
+
+async def test_what_a_reviewer_reads_of_a_hold_is_in_the_audit_log(tmp_path: Path) -> None:
+    house = House(tmp_path, [phrases("friend", "hold")])
+    await house.ask()
+    [hold] = house.holds.list()
+    before = len(house.audit.rows)
+    assert "texts" in (await house.call("otto", "GET", f"holds/{hold.id}")).json()
+    row = house.audit.rows[before]
+    assert (row["actor"], row["subject"]) == ("otto", hold.id)
+
+
+async def test_a_refused_request_does_not_use_up_its_release(tmp_path: Path) -> None:
+    house = House(tmp_path, [{"kind": "rate", "requests_per_minute": 1}, phrases("bomb", "hold")])
+    hold_id = (await house.ask("a bomb")).headers[HOLD]
+    await house.decide(hold_id)
+    release: Any = {HOLD: hold_id}
+    assert (await house.ask("a bomb", **release)).status_code == 429
+    kept = house.holds.get(hold_id)
+    assert kept is not None and kept.used is None
+
+
+async def test_a_note_that_a_store_may_refuse_reaches_no_log(tmp_path: Path) -> None:
+    """PostgreSQL takes no NUL; the audit log, which is written first, does."""
+    house = House(tmp_path, [phrases("friend", "hold")])
+    await house.ask()
+    [hold] = house.holds.list()
+    said = {"outcome": "released", "note": "I\x00looked\nat it"}
+    assert (await house.call("rita", "POST", f"holds/{hold.id}", said)).status_code == 400
+    assert not list((tmp_path / "audit").glob("holds*"))

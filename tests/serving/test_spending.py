@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from raysafe.control.capabilities import Capabilities
 from raysafe.errors import ConfigError
 from raysafe.guards.policy import Policy
 from raysafe.records.store import open_store
-from raysafe.serving.backend import Overloaded, PromptRefused
+from raysafe.serving.backend import Completion, Overloaded, Piece, Prompt, PromptRefused
 from tests.serving.conftest import Desk, Scripted, make_desk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.serve]
@@ -149,3 +150,40 @@ def test_a_budget_that_would_have_no_effect_is_refused() -> None:
     for change in ({"aside": 3}, {"subject": "model", "only": ["x"]}):
         with pytest.raises(ConfigError, match="leave it out"):
             Policy.parse({"guards": [{"kind": "capabilities", "budgets": [{**REQUESTS, **change}]}]})
+
+
+async def test_a_stream_that_its_endpoint_cuts_is_paid_for(counters: Budgets) -> None:
+    class Cut(Scripted):
+        async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
+            yield Piece("a long answer, all of it", 7, 500)
+            await asyncio.sleep(0.01)
+            raise PromptRefused("stopped by a filter of its own", "content_filter")
+
+    desk = desk_with(counters, {**REQUESTS, "limit": 1}, backend=Cut())
+    for expected in (openai.APIError, openai.RateLimitError):
+        with pytest.raises(expected):
+            await ask(desk, True)
+
+
+@pytest.mark.parametrize("tokens", [1 << 41, -5])
+async def test_a_strange_count_of_tokens_stays_charged_and_harms_nobody(counters: Budgets, tokens: int) -> None:
+    class Strange(Scripted):
+        async def complete(self, prompt: Prompt) -> Completion:
+            return Completion("Hello.", tokens, 0)
+
+    desk = desk_with(counters, TOKENS, backend=Strange())
+    with suppress(openai.InternalServerError):
+        await ask(desk, max_tokens=50)
+    with pytest.raises(openai.RateLimitError):
+        await ask(desk, max_tokens=60)
+    async with desk.http as client:
+        assert 'raysafe_requests_under_way{model="m"} 0.0' in (await client.get("/metrics")).text
+
+
+async def test_a_rate_that_no_budget_can_hold_is_no_way_round_the_audit_log(counters: Budgets) -> None:
+    desk = desk_with(counters)
+    async with desk.http as client:
+        body = {"model": "m", "messages": MESSAGES}
+        asked = {"X-RaySafe-Capabilities": '{"tokens_per_minute": 10000000000000}'}
+        answer = await client.post("/v1/chat/completions", json=body, headers=asked)
+    assert answer.status_code == 200 and desk.audit.rows
