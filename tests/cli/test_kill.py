@@ -13,6 +13,7 @@ from raysafe.cli import kill as kill_module
 from raysafe.cli.kill import main as kill
 from raysafe.cli.main import guarded
 from raysafe.cli.restore import main as restore
+from raysafe.control.leases import Holder
 from raysafe.control.watch import ControlPlane
 from raysafe.records.registry import Registry
 from raysafe.records.store import open_store
@@ -80,7 +81,7 @@ def test_what_stays_closed_is_said(url: str, capsys: Capture) -> None:
 def test_a_gateway_that_has_not_seen_it_is_named_and_the_exit_code_is_1(
     url: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holder = kill_module.Holder("h", "assistant", ("tiny",), "there, process 7", 0, 1, True)
+    holder = Holder("h", "assistant", ("tiny",), "there, process 7", 0, 1, True)
     monkeypatch.setattr(kill_module, "await_seen", lambda *arguments: [(holder, "waiting")])
     code, printed = run(kill, capsys, "tiny", *ADA)
     assert code == 1
