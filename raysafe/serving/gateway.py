@@ -60,8 +60,6 @@ PREFIXES: dict[Endpoint, str] = {
     "act": "act",
 }
 THREADS = 64
-YOUNG_OBJECTS = 10_000
-"""New objects before the collector walks them."""
 Asked = TypeVar("Asked", ChatRequest, CompletionRequest, EmbeddingRequest, PredictRequest, ActRequest)
 
 
@@ -92,8 +90,6 @@ class Gateway:
             # what guards are made of stays: the collector would walk it for a tenth of a second, in some request
             gc.collect()
             gc.freeze()
-            # a request leaves hardly any cycles, and the default of 700 objects is a walk or more for each
-            gc.set_threshold(YOUNG_OBJECTS)
             yield
             await asyncio.to_thread(self._standings.stop)
             await asyncio.to_thread(self._room.stop)
