@@ -75,6 +75,17 @@ class Running:
             for thread in threads:
                 thread.join(WAIT_S)
 
+    def load_over_a_kill(self, title: str, streams: bool = True) -> Counter[int]:
+        """Statuses before, while and after the one replica of this title is killed and comes back."""
+        with self.load(streams=streams) as found:
+            wait_until(lambda: found.total() >= 8, "the first answers")
+            (pid,) = replica_pids(title)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: found.total() - found[200] > 0, "an answer that says so")
+            answered = found[200]
+            wait_until(lambda: found[200] >= answered + 8, "the return of what was killed")
+        return found
+
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + WAIT_S
@@ -142,25 +153,13 @@ class TestBehindHaproxy:
         assert set(found) == {200}
 
     def test_a_killed_model_costs_5xx_only_and_comes_back(self, running: Running) -> None:
-        with running.load() as found:
-            wait_until(lambda: found.total() >= 8, "the first answers")
-            (pid,) = replica_pids("tiny-model:model")
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: found.total() - found[200] > 0, "an answer that says so")
-            answered = found[200]
-            wait_until(lambda: found[200] >= answered + 8, "the model's return")
+        found = running.load_over_a_kill("tiny-model:model")
         assert all(status == 200 or 500 <= status < 599 for status in found), dict(found)
 
     def test_a_killed_gateway_costs_what_was_under_way_and_comes_back(self, running: Running) -> None:
         """HAProxy ends those connections without a byte, as HTTP has it for connections that are used again: clients
         then retry. A stream that had begun can only break off, without its end."""
-        with running.load(streams=False) as found:
-            wait_until(lambda: found.total() >= 8, "the first answers")
-            (pid,) = replica_pids("tiny:gateway")
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: found.total() - found[200] > 0, "an answer that says so")
-            answered = found[200]
-            wait_until(lambda: found[200] >= answered + 8, "the gateway's return")
+        found = running.load_over_a_kill("tiny:gateway", streams=False)
         assert all(status in (0, 200) or 500 <= status < 599 for status in found) and found[0] <= 4, dict(found)
 
     def test_what_is_under_way_ends_before_the_service_does(self, running: Running) -> None:

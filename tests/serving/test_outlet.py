@@ -26,16 +26,26 @@ class Released:
         return asyncio.ensure_future(self._leave())
 
 
+async def first_has_left(outlet: Outlet, released: Released) -> None:
+    released.free.set()
+    outlet.offer("Good")
+    await until_released(released, 1)
+    await outlet.settle()
+
+
 async def until_released(released: Released, count: int) -> None:
     async with asyncio.timeout(10):
         while len(released.texts) < count:
             await asyncio.sleep(0.001)
 
 
-async def test_what_is_cleared_within_a_millisecond_of_the_first_text_leaves_with_it() -> None:
+async def test_what_is_cleared_while_the_first_text_waits_leaves_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysafe.serving.outlet._FIRST_WAITS_S", 0.1)
     released = Released()
     async with Outlet(100, 60.0, released) as outlet:
         outlet.offer("Good")
+        for _ in range(5):
+            await asyncio.sleep(0)
         outlet.offer(" day.")
         assert released.texts == []
         await until_released(released, 1)
@@ -70,11 +80,8 @@ async def test_a_release_under_way_is_no_rest() -> None:
 
 async def test_later_text_leaves_by_the_window_and_a_release_is_begun_at_once() -> None:
     released = Released()
-    released.free.set()
     async with Outlet(10, 60.0, released) as outlet:
-        outlet.offer("Good")
-        await until_released(released, 1)
-        await outlet.settle()
+        await first_has_left(outlet, released)
         outlet.offer("123456789")
         assert released.texts == ["Good"] and not outlet.due(0) and outlet.due(1)
         outlet.offer("0")
@@ -83,11 +90,8 @@ async def test_later_text_leaves_by_the_window_and_a_release_is_begun_at_once() 
 
 async def test_a_slow_models_text_leaves_by_the_interval() -> None:
     released = Released()
-    released.free.set()
     async with Outlet(1000, 0.01, released) as outlet:
-        outlet.offer("Good")
-        await until_released(released, 1)
-        await outlet.settle()
+        await first_has_left(outlet, released)
         await asyncio.sleep(0.02)
         outlet.offer(" day.")
         assert released.texts == ["Good", " day."]
