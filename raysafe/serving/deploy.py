@@ -131,6 +131,7 @@ def _start_serve(application: Application, placement: Placement, port: int) -> I
     ingress = choose(
         placement.way_in,
         application.longest_s,
+        body_s=application.gateway.body_timeout_s,
         head_is_here=_head_is_here(),
         fallback_port=_free_port("127.0.0.1"),
     )

@@ -2,7 +2,8 @@
 # Starts HAProxy for Ray Serve (RAY_SERVE_HAPROXY_BINARY_PATH) on a configuration that is closed: Ray's own opens a
 # page of statistics and one of metrics on all interfaces, without a password, and lets every local user command it.
 # Both pages are left out, and the admin socket is its owner's. A listener that isn't known ends the start. While no
-# application is there, a request is told to come back (503), not that its path doesn't exist.
+# application is there, a request is told to come back (503), not that its path doesn't exist. A request is read before a
+# gateway is asked, so that another can be asked where that one dies; what HAProxy itself says is JSON, as all errors.
 set -eu
 umask 077
 config= previous=
@@ -16,6 +17,7 @@ for folder in "$(dirname "$(dirname "$config")")" "$(dirname "$config")"; do
     chmod 700 "$folder"
 done
 away='{"error": {"message": "no gateway is there now; try again", "type": "server_error", "param": null, "code": "away"}}'
+slow='{"error": {"message": "the request did not come in time", "type": "invalid_request_error", "param": null, "code": null}}'
 awk '
     /^[a-z]/ { section = $1 " " $2 }
     section == "frontend prometheus" || section == "listen stats" { next }
@@ -24,11 +26,22 @@ awk '
         print "haproxy.sh: " section " would listen at " $2 " too: this version of Ray is not known" > "/dev/stderr"
         exit 3
     }
+    section == "frontend http_frontend" && $1 == "bind" {
+        print
+        print "    option http-buffer-request"
+        print "    timeout http-request " body_s "s"
+        print "    http-error status 408 content-type application/json string " slow
+        next
+    }
+    $1 == "errorfile" {
+        print "    http-error status " $2 " content-type application/json hdr Retry-After 1 string " away
+        next
+    }
     section == "backend default_backend" && /http-request return/ {
         print "    http-request return status 503 content-type application/json hdr Retry-After 1 string " away
         next
     }
     { print }
-' away="'$away'" "$config" > "$config.closed"
+' away="'$away'" slow="'$slow'" body_s="${RAYSAFE_BODY_S:-30}" "$config" > "$config.closed"
 mv "$config.closed" "$config"
 exec "${RAYSAFE_HAPROXY:?must name the HAProxy binary}" "$@"

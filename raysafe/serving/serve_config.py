@@ -93,7 +93,8 @@ def serve_config(config: ServiceConfig, plan: Plan) -> dict[str, Any]:
         },
         "logging_config": dict(QUIET),
     }
-    environment = choose(config.way_in, plan.application.longest_s).environment
+    limits = plan.application.gateway
+    environment = choose(config.way_in, plan.application.longest_s, body_s=limits.body_timeout_s).environment
     options["controller_options"] = {"runtime_env": {"env_vars": dict(environment)}}
     return options | {"applications": applications}
 

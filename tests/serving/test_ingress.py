@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,43 @@ def test_haproxy_itself_takes_the_closed_configuration(tmp_path: Path) -> None:
         pytest.skip("no HAProxy on this machine")
     checked = launch(ray_config(tmp_path), binary, "-c")
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.serve
+def test_a_request_that_does_not_come_in_time_is_told_so_in_json(tmp_path: Path) -> None:
+    binary = haproxy_binary()
+    if binary is None:
+        pytest.skip("no HAProxy on this machine")
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    config = ray_config(tmp_path, port=port)
+    environment = os.environ | {"RAYSAFE_HAPROXY": binary, "RAYSAFE_BODY_S": "1"}
+    running = subprocess.Popen([str(LAUNCHER), "-db", "-f", str(config)], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        with connected(port) as client:
+            client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+    finally:
+        running.kill()
+        running.wait()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408") and b"application/json" in head
+    assert "in time" in json.loads(body)["error"]["message"]
+
+
+def connected(port: int) -> socket.socket:
+    """A connection to what is starting at this port."""
+    for _ in range(100):
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=20)
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    raise AssertionError(f"nothing listens at {port}")
+
+
+def test_the_body_is_waited_for_as_long_as_the_gateway_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingress, "haproxy_binary", lambda: "/opt/haproxy")
+    assert choose("haproxy", 120.0, body_s=12.5).environment["RAYSAFE_BODY_S"] == "13"
 
 
 def test_haproxy_is_the_way_in_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
