@@ -154,8 +154,9 @@ except RaySafeError as error:
 """
 
 
-def start(run: Run) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""}
+def start(run: Run, address: str) -> subprocess.Popen[str]:
+    """The script on a Ray that runs already, or, without an address, on one of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
     return subprocess.Popen([sys.executable, "-c", SCRIPT, run.uri], env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -169,27 +170,36 @@ def wait_for_checkpoint(run: Run, process: subprocess.Popen[str], timeout_s: flo
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def address(ray_cluster: None) -> str:
+    import ray
+
+    return ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture(scope="module")
+def undisturbed(address: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run.create(ToyJob(storage=str(tmp_path_factory.mktemp("undisturbed"))))
-    assert start(run).wait(180) == 0
+    assert start(run, address).wait(180) == 0
     return run
 
 
 @pytest.mark.parametrize(
-    ("sign", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+    ("sign", "code", "own_ray"),
+    [(signal.SIGKILL, -signal.SIGKILL, True), (signal.SIGINT, 130, False), (signal.SIGTERM, 130, False)],
 )
 def test_a_run_ended_in_the_middle_and_resumed_has_the_weights_of_one_never_ended(
-    undisturbed: Run, tmp_path: Path, sign: signal.Signals, code: int
+    undisturbed: Run, address: str, tmp_path: Path, sign: signal.Signals, code: int, own_ray: bool
 ) -> None:
+    where = "" if own_ray else address
     run = Run.create(ToyJob(storage=str(tmp_path)))
-    process = start(run)
+    process = start(run, where)
     wait_for_checkpoint(run, process)
     process.send_signal(sign)
     assert process.wait(60) == code
     ended = Run.open(run.uri)
     assert ended.status == ("running" if sign == signal.SIGKILL else "interrupted")
     assert not ended.folder.exists("model")
-    assert start(run).wait(180) == 0
+    assert start(run, where).wait(180) == 0
     resumed = Run.open(run.uri)
     assert next(e["step"] for e in resumed.events if e["event"] == "resumed") > 0
     expected = weights(undisturbed)
