@@ -6,13 +6,11 @@ can write the store alone can't make such a row.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from raysafe.control.order_chain import read_order_chain
 from raysafe.control.people import same_person
-from raysafe.records.audit_chain import SUFFIX, read_rows
-from raysafe.records.audit_verify import verify
 
 CHAIN = "kill"
 """Writer of kill orders in the audit log; kill-2, … where several write at a time."""
@@ -48,9 +46,7 @@ class KillLog:
     def __init__(self, folder: Path) -> None:
         """Reads the chains of kill orders alone. Raises StorageError where the log or its anchors can't be read."""
         self.folder = folder
-        reports = verify(folder, only=is_kill_chain)
-        self.problems = [f"{report.writer}: {problem}" for report in reports for problem in report.problems]
-        rows = [row for report in reports for row in _rows(folder / f"{report.writer}{SUFFIX}")]
+        rows, self.problems = read_order_chain(folder, CHAIN)
         self.killed = {row["hash"]: row for row in rows if row["kind"] == "killed"}
         self.lifted = {order for row in rows if row["kind"] == "restored" for order in self._lifts(row)}
 
@@ -70,15 +66,5 @@ class KillLog:
         ]
 
 
-def is_kill_chain(writer: str) -> bool:
-    return re.fullmatch(rf"{CHAIN}(-\d+)?", writer) is not None
-
-
 def _order(row: dict[str, Any]) -> Order:
     return Order(row["subject"], row["actor"], str(row["details"].get("reason")), row["time"], row["hash"])
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [row for _, row in read_rows(path) if row is not None and isinstance(row["details"], dict)]

@@ -1,7 +1,8 @@
-"""What a gateway shares through the store, by one poll: its lease, the kill orders, and the API keys.
+"""What a gateway shares through the store, by one poll: its lease, kill orders, interventions, and the API keys.
 
 Every RENEW_S one short transaction renews the lease and reads the number of the last change; only a new number makes
-it read orders, audit log and keys again. A store that can't be reached, or that answers late, closes the gateway.
+it read orders, interventions, audit log and keys again. A store that can't be reached, or that answers late, closes the
+gateway.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 from sqlalchemy.orm import Session
 
+from raysafe.control.intervention import Intervention
+from raysafe.control.intervention_log import InterventionLog, standing
+from raysafe.control.intervention_orders import read_interventions
 from raysafe.control.key_store import end_expired, read_keys
 from raysafe.control.keys import Key, KeyRing
 from raysafe.control.kill_log import KillLog, Order
 from raysafe.control.kill_orders import Stored, in_force, read_orders
 from raysafe.control.killswitch import Closing, KillSwitch, State, own_clock
 from raysafe.control.leases import LEASE_S, RENEW_S, give_back, renew
+from raysafe.control.measures import NONE, Measures
 from raysafe.control.revision import bump, read_revision
 from raysafe.errors import RaySafeError, StorageError
 from raysafe.records.audit import audit_folder
@@ -39,8 +45,10 @@ class _Look(NamedTuple):
     """What one transaction read."""
 
     number: int
-    changed: tuple[list[Stored], list[Key]] | None
-    """Orders and keys, where `number` is not the one that is followed already."""
+    now: datetime
+    """By the store's clock."""
+    changed: tuple[list[Stored], list[Intervention], list[Key]] | None
+    """Orders, interventions and keys, where `number` is not the one that is followed already."""
 
 
 class ControlPlane:
@@ -62,10 +70,13 @@ class ControlPlane:
         self._store: Store | None = None
         self._followed = NEVER
         self._order: Order | None = None
+        self._standing: list[Intervention] = []
         self._switch = KillSwitch()
         self._stop, self._looked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._poll, name="control-plane", daemon=True)
         self.keys = KeyRing()
+        self.measures = NONE
+        """What the interventions that are in force ask of this gateway; it is replaced as a whole."""
 
     def start(self, wait_s: float = 5.0) -> None:
         """Begin to poll; returns after the first look, or after `wait_s`. Never raises for a store out of reach."""
@@ -119,11 +130,16 @@ class ControlPlane:
             look = self._read(session)
         store.check_place()
         if look.changed is not None:
-            stored, keys = look.changed
+            stored, interventions, keys = look.changed
             orders = in_force(stored, KillLog(self._audit))
             self._order = next((order for order in orders if order.concerns(self._names)), None)
+            self._standing = standing(interventions, InterventionLog(self._audit))
             self.keys.replace(keys)
             self._followed = look.number
+        # at every look, for interventions begin and end by the clock
+        measures = Measures.of(self._standing, self._names, look.now)
+        if measures != self.measures:
+            self.measures = measures
         self._switch.renewed(begun, self._order)
         # only now is it true that the change is followed: the next renewal says so
         self._lease.seen = self._followed
@@ -135,7 +151,9 @@ class ControlPlane:
         if end_expired(session, now):
             bump(session)
         number = read_revision(session)
-        return _Look(number, None if number == self._followed else (read_orders(session), read_keys(session)))
+        if number == self._followed:
+            return _Look(number, now, None)
+        return _Look(number, now, (read_orders(session), read_interventions(session), read_keys(session)))
 
     def _open(self) -> Store:
         """The store, opened anew after a failure. A file that is gone is not made anew: its orders are gone with it."""

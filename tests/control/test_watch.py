@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, text, update
 
+from raysafe.control.intervention import InterventionOrder
+from raysafe.control.intervention_orders import apply, revert
 from raysafe.control.key_store import KeyStore
 from raysafe.control.kill_log import ALL
 from raysafe.control.kill_orders import kill, restore
 from raysafe.control.leases import await_seen, holders
+from raysafe.control.measures import NONE
 from raysafe.control.watch import ControlPlane
 from raysafe.errors import StorageError
 from raysafe.records.control_tables import KillRow
@@ -225,3 +228,19 @@ def test_a_gateway_that_starts_without_a_store_is_closed_and_makes_none(tmp_path
 def test_a_url_of_no_store_is_refused_at_once() -> None:
     with pytest.raises(StorageError, match="SQLite or PostgreSQL"):
         ControlPlane("mysql://a@b/c", "m")
+
+
+def test_an_intervention_reaches_a_gateway_and_is_lifted(store: Store, plane: ControlPlane) -> None:
+    found, number = apply(store, InterventionOrder(kind="degrade", target="base:1"), by="ada", reason="r")
+    assert [stands for _, stands in await_seen(store, number, wait_s=LONG_S)] == ["seen"]
+    assert plane.measures.degraded
+    _, number = revert(store, found.id, by="bo", reason="over")
+    assert [stands for _, stands in await_seen(store, number, wait_s=LONG_S)] == ["seen"]
+    assert plane.measures == NONE
+
+
+def test_an_intervention_ends_without_a_change_in_the_store(store: Store, plane: ControlPlane) -> None:
+    order = InterventionOrder(kind="quarantine", target="m", duration_s=0.5)
+    _, number = apply(store, order, by="ada", reason="r")
+    assert [stands for _, stands in await_seen(store, number, wait_s=LONG_S)] == ["seen"]
+    until(lambda: plane.measures == NONE)

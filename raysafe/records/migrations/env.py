@@ -5,7 +5,9 @@ from __future__ import annotations
 from alembic import context
 
 import raysafe.records.control_tables
-import raysafe.records.hold_table  # noqa: F401
+import raysafe.records.hold_table
+import raysafe.records.intervention_table
+import raysafe.records.monitor_tables  # noqa: F401
 from raysafe.records.tables import Base
 
 connection = context.config.attributes["connection"]
