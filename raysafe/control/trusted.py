@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from pydantic import Field
 from raysafe.config import Config
 from raysafe.errors import ModelError
 from raysafe.guards.asked import AskedModel, chat_turns, conversation, wait_at_most
-from raysafe.guards.guard import Exchange
+from raysafe.guards.guard import Exchange, Message
 from raysafe.judges.judge import Judge, Messages
 from raysafe.judges.posed import edit_question
 
@@ -40,7 +41,11 @@ class TrustedModel:
 
     def answer(self, exchange: Exchange) -> str:
         """Its own answer to what the untrusted model was asked."""
-        return self._write(chat_turns(exchange), min(self.config.tokens, exchange.max_tokens or self.config.tokens))
+        return self.reply(exchange.admitted(), exchange.max_tokens)
+
+    def reply(self, messages: Iterable[Message], max_tokens: int | None) -> str:
+        """Its answer to a conversation."""
+        return self._write(chat_turns(messages), min(self.config.tokens, max_tokens or self.config.tokens))
 
     def edit(self, exchange: Exchange, answer: str) -> str:
         """Its version of the untrusted model's answer, which can't end the part of the question that holds it."""

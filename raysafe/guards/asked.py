@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator
 
-from raysafe.guards.guard import Exchange, Stage
+from raysafe.guards.guard import Exchange, Message, Stage
 from raysafe.judges.blocking import wait_for
 from raysafe.judges.spec import JudgeConfig, read_spec
 
@@ -44,10 +44,10 @@ def conversation(exchange: Exchange, *, tools: bool = False) -> list[Turn]:
     return turns
 
 
-def chat_turns(exchange: Exchange) -> list[Turn]:
-    """The messages as a model that isn't offered the tools can answer them: system, user and assistant only."""
+def chat_turns(messages: Iterable[Message]) -> list[Turn]:
+    """Messages as a model that isn't offered the tools can answer them: system, user and assistant only."""
     turns: list[Turn] = []
-    for message in exchange.admitted():
+    for message in messages:
         calls = [f"[calls {call.name} {call.arguments}]" for call in message.tool_calls]
         content = "\n".join([*([message.content] if message.content else []), *calls])
         if message.role in ("system", "user", "assistant"):

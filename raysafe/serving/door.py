@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from raysafe.control.keys import Key, KeyRing
 from raysafe.control.killswitch import State
+from raysafe.control.measures import NONE, Measures
 from raysafe.serving.refusals import closed
+from raysafe.serving.terms import changed
 from raysafe.serving.wire.errors import ApiError
 
 _WORDS = {
@@ -30,6 +32,11 @@ class Plane(Protocol):
     @property
     def keys(self) -> KeyRing: ...
 
+    @property
+    def measures(self) -> Measures:
+        """What the interventions in force ask for; it is read often and must cost nothing."""
+        ...
+
     def state(self) -> State:
         """What clients may know of it: whether it is open, killed, stale or unreachable."""
         ...
@@ -47,6 +54,7 @@ class AlwaysOpen:
     """The plane of a gateway that nobody can close, with keys that stay: a benchmark's, or a test's."""
 
     closed = None
+    measures = NONE
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self.keys = KeyRing(keys)
@@ -82,6 +90,12 @@ class Door:
         """Raise the ApiError of a closed service."""
         if self._plane.closed is not None:
             raise self.error()
+
+    def check_unchanged(self, begun_under: Measures) -> None:
+        """Raise the ApiError of an answer that was begun under laxer measures than those in force now."""
+        now = self._plane.measures
+        if now is not begun_under and now.stricter_than(begun_under):
+            raise changed()
 
     def error(self) -> ApiError:
         """What clients are told where it is closed, or was just now."""

@@ -15,8 +15,9 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -24,6 +25,8 @@ from starlette.responses import JSONResponse, Response
 
 from raysafe.control.held import Hold
 from raysafe.control.keys import Key, Scope
+from raysafe.control.measures import Measures
+from raysafe.control.trusted import TrustedModel
 from raysafe.errors import RaySafeError
 from raysafe.guards.guard import Endpoint, Exchange, Message, Tool
 from raysafe.serving.answering import AnsweringSession
@@ -42,7 +45,9 @@ from raysafe.serving.refusals import HOLD
 from raysafe.serving.responses import EventStream, as_api_error, body_response, error_response, whole_response
 from raysafe.serving.session import Post
 from raysafe.serving.settings import GatewaySettings
-from raysafe.serving.standing import Standings
+from raysafe.serving.standing import Standing, Standings
+from raysafe.serving.terms import check_terms, no_trusted_model
+from raysafe.serving.trusted_backend import TrustedBackend
 from raysafe.serving.wire.chat import ChatFormat, ChatRequest
 from raysafe.serving.wire.completions import CompletionFormat, CompletionRequest
 from raysafe.serving.wire.errors import ApiError
@@ -60,6 +65,8 @@ PREFIXES: dict[Endpoint, str] = {
     "act": "act",
 }
 THREADS = 64
+ASKERS: tuple[Scope, ...] = ("user", "reviewer", "operator")
+"""Who may ask in a quarantine, as far as its terms let them."""
 Asked = TypeVar("Asked", ChatRequest, CompletionRequest, EmbeddingRequest, PredictRequest, ActRequest)
 
 
@@ -77,6 +84,11 @@ class Gateway:
         crowd, self._bodies = Crowd(settings.max_requests), Crowd(settings.max_requests)
         desk = self._desk = HoldDesk(room.holds, settings.model, settings.hold_hours)
         self._post = Post(backend, self._metrics, self._door, crowd, self._health, desk, settings.request_timeout_s)
+        self._degraded: Post | None = None
+        """The post while an intervention lets only the trusted model answer; None where there is no such model."""
+        if settings.trusted is not None:
+            trusted = TrustedBackend(TrustedModel(settings.trusted, settings.request_timeout_s))
+            self._degraded = replace(self._post, backend=trusted)
 
     def app(self) -> FastAPI:
         """The app, with a pipeline and metrics of its own; it starts and stops the control room."""
@@ -121,26 +133,26 @@ class Gateway:
     async def chat(self, request: Request) -> Response:
         key, asked = await self._asked(request, ChatRequest)
         exchange = await self._exchange(request, key, "chat", asked.spoken(), asked.token_limit, asked.offered())
-        return await self._write(request, exchange, asked, ChatFormat(exchange.request_id, exchange.model))
+        return await self._write(request, key, exchange, asked, ChatFormat(exchange.request_id, exchange.model))
 
     async def completions(self, request: Request) -> Response:
         key, asked = await self._asked(request, CompletionRequest)
         exchange = await self._exchange(request, key, "completions", asked.spoken(), asked.token_limit)
-        return await self._write(request, exchange, asked, CompletionFormat(exchange.request_id, exchange.model))
+        return await self._write(request, key, exchange, asked, CompletionFormat(exchange.request_id, exchange.model))
 
     async def embeddings(self, request: Request) -> Response:
         key, asked = await self._asked(request, EmbeddingRequest)
-        session = self._answering(await self._exchange(request, key, "embeddings", _inputs(asked.input)))
+        session = self._answering(key, await self._exchange(request, key, "embeddings", _inputs(asked.input)))
         return await whole_response(request.receive, self._door, session.embed(asked), session.headers)
 
     async def predict(self, request: Request) -> Response:
         key, asked = await self._asked(request, PredictRequest)
-        session = self._answering(await self._exchange(request, key, "predict", _inputs(asked.texts())))
+        session = self._answering(key, await self._exchange(request, key, "predict", _inputs(asked.texts())))
         return await whole_response(request.receive, self._door, session.predict(asked), session.headers)
 
     async def act(self, request: Request) -> Response:
         key, asked = await self._asked(request, ActRequest)
-        session = self._answering(await self._exchange(request, key, "act", _inputs((asked.text(),))))
+        session = self._answering(key, await self._exchange(request, key, "act", _inputs((asked.text(),))))
         return await whole_response(request.receive, self._door, session.act(), session.headers)
 
     async def models(self, request: Request) -> Response:
@@ -163,7 +175,9 @@ class Gateway:
         hold = await self._desk.show(key, hold_id)
         own = (hold.tenant, hold.key_id) == (key.tenant, key.id)
         if own and hold.stage != "input" and (released := await self._desk.released(hold)) is not None:
-            session = DeliverySession(self._post, self._standings.of(hold.tenant), released)
+            measures = self._measures
+            check_terms(measures, key)
+            session = DeliverySession(self._post, self._standings.of(hold.tenant, measures), released)
             return await whole_response(request.receive, self._door, session.whole(), session.headers)
         if not own:
             await self._note_reading(key, hold)
@@ -188,7 +202,9 @@ class Gateway:
         status = "ok" if self._health.audit else "the audit log can't be written"
         if self._door.shut is not None:
             status = f"closed: {self._door.shut}"
-        body = {"status": status, "model": self._settings.model, "policy": self._standings.label}
+        body: dict[str, Any] = {"status": status, "model": self._settings.model, "policy": self._standings.label}
+        if self._measures.in_force:
+            body["interventions"] = list(self._measures.in_force)
         if self._standings.refused:
             # its reason may quote the file, and so is only in the audit log
             body["policy_file"] = "refused; the policy before it stays: the audit log says why"
@@ -204,7 +220,8 @@ class Gateway:
         """Who asks, and what; raises ApiError where nobody may ask now, or this one not, or not for this."""
         self._door.check()
         self._asking.here()
-        key = self._authenticate(request, "user")
+        key = self._authenticate(request, *(ASKERS if self._measures.quarantined else ("user",)))
+        check_terms(self._measures, key)
         self._post.crowd.check()
         asked = parse_body(model, await self._body(request))
         self._check_model(asked.model)
@@ -235,14 +252,29 @@ class Gateway:
         await self._desk.present(exchange, request.headers.get(HOLD))
         return exchange
 
-    async def _write(self, request: Request, exchange: Exchange, asked: TextRequest, form: TextFormat) -> Response:
-        session = WritingSession(self._post, self._standings.of(exchange.tenant), exchange, asked, form)
+    async def _write(
+        self, request: Request, key: Key, exchange: Exchange, asked: TextRequest, form: TextFormat
+    ) -> Response:
+        session = WritingSession(*self._terms(key), exchange, asked, form)
         if asked.stream:
             return EventStream(self._door, session.stream, session.headers)
         return await whole_response(request.receive, self._door, session.whole(), session.headers)
 
-    def _answering(self, exchange: Exchange) -> AnsweringSession:
-        return AnsweringSession(self._post, self._standings.of(exchange.tenant), exchange)
+    def _answering(self, key: Key, exchange: Exchange) -> AnsweringSession:
+        return AnsweringSession(*self._terms(key), exchange)
+
+    @property
+    def _measures(self) -> Measures:
+        return self._room.plane.measures
+
+    def _terms(self, key: Key) -> tuple[Post, Standing]:
+        """What a key's request is answered by and under; raises ApiError where an intervention leaves no answer."""
+        measures = self._measures
+        check_terms(measures, key)
+        post = self._degraded if measures.degraded else self._post
+        if post is None:
+            raise no_trusted_model()
+        return post, self._standings.of(key.tenant, measures)
 
     def _authenticate(self, request: Request, *scopes: Scope) -> Key:
         """The key in the Authorization header; raises ApiError 401, or 403 where it has none of the scopes."""

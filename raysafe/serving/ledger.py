@@ -24,9 +24,10 @@ class AuditWriter(Protocol):
 class Ledger:
     """Writes an exchange's decisions. Rows hold digests and lengths, and the texts only where the policy says so."""
 
-    def __init__(self, writer: AuditWriter, policy: str, record_text: bool) -> None:
-        """policy: its label, which each row bears."""
+    def __init__(self, writer: AuditWriter, policy: str, record_text: bool, interventions: Sequence[str] = ()) -> None:
+        """policy: its label, which each row bears. interventions: ids of those in force."""
         self._writer, self._policy, self._record_text = writer, policy, record_text
+        self._interventions = list(interventions)
 
     def decided(self, exchange: Exchange, decision: Decision, **more: Any) -> Future[Any]:
         """The decision of one stage, on all of its text."""
@@ -61,6 +62,8 @@ class Ledger:
             "characters": sum(map(len, texts)),
             "sha256": hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest(),
         }
+        if self._interventions:
+            details["interventions"] = self._interventions
         if exchange.trace is not None:
             details["trace"] = exchange.trace
         if self._record_text:

@@ -185,6 +185,7 @@ class Session:
         self._record_admission()
         await self._rows(self._admission, *rows)
         self._post.door.check()
+        self._post.door.check_unchanged(self._standing.measures)
 
     async def _rows(self, *rows: Future[Any] | None) -> None:
         try:

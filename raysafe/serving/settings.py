@@ -6,6 +6,7 @@ from pydantic import Field
 
 from raysafe.config import Config
 from raysafe.control.capabilities import Capabilities
+from raysafe.control.trusted import TrustedConfig
 from raysafe.guards.policy import Policy
 
 
@@ -20,6 +21,9 @@ class GatewaySettings(Config):
     granted: Capabilities | None = Field(
         default=None,
         description="What the model's safety case grants; none where it has no case.",
+    )
+    trusted: TrustedConfig | None = Field(
+        default=None, description="The model that answers while an intervention degrades the service."
     )
     answer_tokens: int = Field(
         default=1024,

@@ -14,6 +14,8 @@ from raysafe.errors import ConfigError, StorageError
 from raysafe.guards.guard import Exchange, Verdict
 
 logger = logging.getLogger(__name__)
+THROTTLE = "throttle"
+"""What stops a request in the name of an intervention, where no guard of capabilities counts."""
 MESSAGE_TOKENS = 16
 """Tokens that a chat template may put around a message."""
 MOST = 1e12
@@ -35,14 +37,24 @@ class Counters(Protocol):
 class Spending:
     """One request's draw on the budgets that its capabilities set."""
 
-    def __init__(self, counters: Counters, guard: CapabilityGuard, exchange: Exchange, answer_tokens: int) -> None:
-        """answer_tokens: the most that the answer may take."""
-        self._counters, self._guard, self._exchange = counters, guard, exchange
-        self.limits = limits_of(guard, exchange)
-        seconds = [_aside(rule) for rule in guard.config.budgets if rule.resource == "model_seconds"]
-        rate = guard.effective(exchange).model_seconds_per_minute
-        if rate:
-            seconds.append(rate / 10)
+    def __init__(
+        self,
+        counters: Counters,
+        guard: CapabilityGuard | None,
+        exchange: Exchange,
+        answer_tokens: int,
+        throttle: float | None = None,
+    ) -> None:
+        """answer_tokens: the most that the answer may take. throttle: requests a minute, by an intervention."""
+        self._counters, self._exchange = counters, exchange
+        self._name = guard.name if guard else THROTTLE
+        self.limits = limits_of(guard, exchange, throttle)
+        seconds = []
+        if guard is not None:
+            seconds = [_aside(rule) for rule in guard.config.budgets if rule.resource == "model_seconds"]
+            rate = guard.effective(exchange).model_seconds_per_minute
+            if rate:
+                seconds.append(rate / 10)
         self.model_seconds: float = min(seconds, default=0.0)
         """Set aside for the model's work, which is cut there; 0 where no budget counts it."""
         self._amounts: dict[Resource, float] = {
@@ -62,7 +74,7 @@ class Spending:
         when = "waiting does not help" if wait_s is None else f"try again in {wait_s:.0f} s"
         reason = f"over the budget of {found.budget}; {when}"
         return Verdict(
-            self._guard.name,
+            self._name,
             "input",
             "block",
             reason,
@@ -74,7 +86,7 @@ class Spending:
     def failed(self, error: Exception) -> Verdict:
         """The verdict where nobody can count: nothing passes."""
         reason = "the budgets can't be counted"
-        return Verdict(self._guard.name, "input", "block", reason, 1.0, "error", error=type(error).__name__)
+        return Verdict(self._name, "input", "block", reason, 1.0, "error", error=type(error).__name__)
 
     def settle(self, tokens: int | None, model_seconds: float) -> None:
         """Charge what was used; tokens None: they aren't known, and what was set aside stays charged."""
@@ -94,15 +106,19 @@ class Spending:
             logger.error("what a request set aside stays charged: %s", error)
 
 
-def limits_of(guard: CapabilityGuard, exchange: Exchange) -> tuple[Budget, ...]:
-    """The budgets that a request draws on: the policy's rules, and the rates of what is in effect for its model."""
-    granted = guard.effective(exchange)
-    rates: tuple[tuple[Resource, float | None], ...] = (
-        ("requests", granted.requests_per_minute),
-        ("tokens", granted.tokens_per_minute),
-        ("model_seconds", granted.model_seconds_per_minute),
-    )
-    found = [*_by_rules(guard.config.budgets, exchange)]
+def limits_of(guard: CapabilityGuard | None, exchange: Exchange, throttle: float | None = None) -> tuple[Budget, ...]:
+    """The budgets that a request draws on: the policy's rules, the rates of what is in effect for its model, and the
+    throttle of an intervention."""
+    found: list[Budget] = []
+    rates: list[tuple[Resource, float | None]] = [("requests", throttle)]
+    if guard is not None:
+        granted = guard.effective(exchange)
+        found += _by_rules(guard.config.budgets, exchange)
+        rates += [
+            ("requests", granted.requests_per_minute),
+            ("tokens", granted.tokens_per_minute),
+            ("model_seconds", granted.model_seconds_per_minute),
+        ]
     found += [_budget("model", exchange.model, resource, "minute", min(rate, MOST)) for resource, rate in rates if rate]
     least: dict[str, Budget] = {}
     for budget in found:

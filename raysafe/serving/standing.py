@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raysafe.control.capability_guard import CapabilitiesConfig, CapabilityGuard
+from raysafe.control.measures import NONE, Measures
 from raysafe.errors import ConfigError
 from raysafe.guards.guard import Exchange
 from raysafe.guards.in_force import InForce
@@ -16,8 +17,10 @@ from raysafe.guards.reload import Accepted, FixedPolicy, PolicyFile, PolicySourc
 from raysafe.guards.settings import Ask, Resources
 from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.ledger import Ledger
+from raysafe.serving.refusals import guard_failed
 from raysafe.serving.settings import GatewaySettings
 from raysafe.serving.spending import Counters, Spending, limits_of
+from raysafe.serving.terms import pipeline_under
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,19 @@ class Standing:
     ledger: Ledger
     counters: Counters | None
     answer_tokens: int
+    measures: Measures = NONE
+    """What the interventions that were in force asked for."""
 
     def spending(self, exchange: Exchange) -> Spending | None:
-        """The exchange's draw on budgets; None where none counts it."""
-        guard = capability_guard(self.pipeline)
-        if guard is None or self.counters is None:
+        """The exchange's draw on budgets; None where none counts it. Raises ApiError for a throttle without a store."""
+        guard, throttle = capability_guard(self.pipeline), self.measures.requests_per_minute
+        if self.counters is None:
+            if throttle is not None:
+                raise guard_failed("the service is throttled, and has no store to count in")
             return None
-        drawn = Spending(self.counters, guard, exchange, exchange.max_tokens or self.answer_tokens)
+        if guard is None and throttle is None:
+            return None
+        drawn = Spending(self.counters, guard, exchange, exchange.max_tokens or self.answer_tokens, throttle)
         return drawn if drawn.limits else None
 
 
@@ -55,7 +64,7 @@ class Standings:
         )
         self._audit, self._counters = room.audit, room.counters
         self._answer_tokens = settings.answer_tokens
-        self._of: tuple[InForce | None, dict[str, Standing]] = (None, {})
+        self._of: tuple[InForce | None, Measures, dict[str, Standing]] = (None, NONE, {})
         self._check_budgets(self._source.current().policy)
 
     @property
@@ -68,17 +77,17 @@ class Standings:
         """Whether the policy's file holds another policy, which was refused."""
         return self._source.refusal is not None
 
-    def of(self, tenant: str) -> Standing:
-        """What is in force now for a tenant."""
+    def of(self, tenant: str, measures: Measures = NONE) -> Standing:
+        """What is in force now for a tenant, under the measures of interventions."""
         in_force = self._source.current()
-        known, made = self._of
-        if known is not in_force:
+        known, under, made = self._of
+        if known is not in_force or under is not measures:
             made = {}
-            self._of = (in_force, made)
+            self._of = (in_force, measures, made)
         if tenant not in made:
-            ledger = Ledger(self._audit, in_force.label, in_force.policy.record_text)
-            pipeline = in_force.pipeline(tenant)
-            made[tenant] = Standing(in_force.policy, pipeline, ledger, self._counters, self._answer_tokens)
+            ledger = Ledger(self._audit, in_force.label, in_force.policy.record_text, measures.in_force)
+            pipeline = pipeline_under(measures, in_force.pipeline(tenant))
+            made[tenant] = Standing(in_force.policy, pipeline, ledger, self._counters, self._answer_tokens, measures)
         return made[tenant]
 
     def start(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from raysafe.control.keys import KeyRing, new_key
 from raysafe.control.killswitch import State
+from raysafe.control.measures import NONE
 from raysafe.guards.policy import Policy
 from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.door import Door
@@ -32,6 +33,7 @@ class Switch:
     def __init__(self) -> None:
         self.closed: str | None = None
         self.keys = KeyRing()
+        self.measures = NONE
         self.events: list[str] = []
         self._callbacks: list[Callable[[str], None]] = []
 
