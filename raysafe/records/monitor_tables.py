@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, Float, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -15,6 +15,8 @@ class WindowRow(Base):
     """What one gateway observed in one window; `body` is monitoring.windows.Window. Swept once it is in the history."""
 
     __tablename__ = "monitor_windows"
+    # the ids of what was swept are never given again: who reads goes on after the last that it saw
+    __table_args__: ClassVar[dict[str, Any]] = {"sqlite_autoincrement": True}
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     service: Mapped[str] = mapped_column(String(200), index=True)

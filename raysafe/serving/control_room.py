@@ -1,9 +1,11 @@
-"""What stands beside a gateway: the audit log, the kill switch and keys, the counters of budgets, and the holds."""
+"""What stands beside a gateway: the audit log, the kill switch and keys, the counters of budgets, the holds, and the
+recorder of figures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raysafe.monitoring.recorder import Recorder
 from raysafe.serving.door import Plane
 from raysafe.serving.holding import Shelf
 from raysafe.serving.ledger import AuditWriter
@@ -20,13 +22,19 @@ class ControlRoom:
     """Of budgets; without them, a policy or a safety case that sets budgets is refused with ConfigError."""
     holds: Shelf | None = None
     """Keep what guards hold; without them, a hold is a refusal."""
+    recorder: Recorder | None = None
+    """Takes note of how exchanges end, for the safety monitor."""
 
     def start(self) -> None:
         self.plane.start()
+        if self.recorder is not None:
+            self.recorder.start()
 
     def stop(self) -> None:
         """Close the gateway for good, and finish what waits; the log last, for the others write to it."""
         self.plane.stop()
+        if self.recorder is not None:
+            self.recorder.stop()
         if self.counters is not None:
             self.counters.close()
         self.audit.close()

@@ -19,6 +19,8 @@ from raysafe.serving.wire.vectors import move_body, predictions_body
 class DeliverySession(AnsweringSession):
     """One released answer; guards after the one that held it haven't seen it yet, and may stop it for good."""
 
+    observed = False
+
     def __init__(self, post: Post, standing: Standing, hold: Hold) -> None:
         assert hold.held is not None and hold.reviewer is not None
         exchange = hold.held.exchange(hold)

@@ -83,7 +83,11 @@ class Gateway:
         self._standings = Standings(settings, self._asking, room)
         crowd, self._bodies = Crowd(settings.max_requests), Crowd(settings.max_requests)
         desk = self._desk = HoldDesk(room.holds, settings.model, settings.hold_hours)
-        self._post = Post(backend, self._metrics, self._door, crowd, self._health, desk, settings.request_timeout_s)
+        self._post = Post(
+            backend, self._metrics, self._door, crowd, self._health, desk, settings.request_timeout_s, room.recorder
+        )
+        if room.recorder is not None:
+            room.recorder.gauge(lambda: [("resources.under_way", float(crowd.count))])
         self._degraded: Post | None = None
         """The post while an intervention lets only the trusted model answer; None where there is no such model."""
         if settings.trusted is not None:

@@ -18,6 +18,8 @@ from raysafe.errors import StorageError
 from raysafe.guards.admission import Admission
 from raysafe.guards.decision import Decision
 from raysafe.guards.guard import Exchange, Stage, Verdict
+from raysafe.monitoring.observation import Ended
+from raysafe.monitoring.recorder import Recorder
 from raysafe.serving.backend import Backend, NotOffered, Overloaded, PromptRefused
 from raysafe.serving.crowd import Crowd
 from raysafe.serving.door import Door
@@ -47,12 +49,15 @@ class Post:
     health: Health
     holds: HoldDesk
     timeout_s: float
+    recorder: Recorder | None = None
 
 
 class Session:
     """A request that has been authenticated and parsed. Its kinds are writing.py and answering.py."""
 
     stream_mode = False
+    observed = True
+    """Whether the safety monitor is told of its end."""
 
     def __init__(self, post: Post, standing: Standing, exchange: Exchange) -> None:
         self._post, self._standing, self._exchange = post, standing, exchange
@@ -251,7 +256,11 @@ class Session:
             if self._beside is not None:
                 self._beside.add_done_callback(_seen)
             self._post.metrics.under_way.dec()
-            self._post.metrics.ended(self.stream_mode, self._outcome, time.perf_counter() - self._started)
+            seconds = time.perf_counter() - self._started
+            self._post.metrics.ended(self.stream_mode, self._outcome, seconds)
+            if self.observed and self._post.recorder is not None:
+                ended = Ended(self._exchange, self._outcome, seconds, self._model_s, self._tokens)
+                self._post.recorder.ended(ended)
 
 
 def _cut(beside: asyncio.Task[None], clock: asyncio.Timeout) -> None:

@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("start", _TIME, nullable=False),
         sa.Column("written", _TIME, nullable=False, index=True),
         sa.Column("body", sa.JSON, nullable=False),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "alerts",
