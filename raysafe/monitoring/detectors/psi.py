@@ -1,0 +1,89 @@
+"""The population stability index of the newest values against the reference, over bins: sum (p - q) ln(p / q).
+
+It is the symmetrised Kullback-Leibler divergence. Bins are the reference's quantiles, or its values where there are no
+more than bins; counts have half a value added, so that an empty bin costs no more than it says.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raysafe.monitoring.detectors.chart import ComparingConfig, Direction, Floats, windows_filled
+
+
+class PsiConfig(ComparingConfig):
+    """`kind: psi`: change of the shares of categories, or of a number's distribution over bins."""
+
+    kind: Literal["psi"] = "psi"
+    window: int = Field(default=100, ge=20, le=10_000, description="The newest values, which are compared.")
+    reference: int = Field(
+        default=1000, ge=50, le=20_000, description="Calibration values that they are compared with."
+    )
+    bins: int = Field(default=10, ge=2, le=100, description="Bins, or most categories.")
+
+    def chart(self, references_RN: Floats) -> PsiChart:
+        return PsiChart(self, references_RN)
+
+
+class PsiChart:
+    """The windows of R streams, as the bins of their values."""
+
+    def __init__(self, config: PsiConfig, references_RM: Floats) -> None:
+        self._config = config
+        self._edges_RE = np.stack([_edges(row, config.bins) for row in references_RM])
+        rows, edges = self._edges_RE.shape
+        counts_RB = np.zeros((rows, edges + 1))
+        for row, values_M in enumerate(references_RM):
+            found = np.searchsorted(self._edges_RE[row], values_M, side="left")
+            counts_RB[row] = np.bincount(found, minlength=edges + 1)
+        # edges that fall together leave bins that nothing can be in: they must cost nothing
+        self._open_RB = np.concatenate(
+            [np.diff(self._edges_RE, axis=1, prepend=-np.inf) > 0, np.ones((rows, 1), bool)], 1
+        )
+        self._shares_RB = self._smoothed(counts_RB, references_RM.shape[1])
+        self._ring_RW = np.zeros((rows, config.window), np.int64)
+        self._counts_RB = np.zeros((rows, edges + 1))
+        self._count_R = np.zeros(rows, np.int64)
+
+    def step(self, values_R: Floats) -> Floats:
+        rows, slots_R = np.arange(len(values_R)), self._count_R % self._config.window
+        full_R = self._count_R >= self._config.window
+        self._counts_RB[rows, self._ring_RW[rows, slots_R]] -= full_R
+        bins_R = (values_R[:, None] > self._edges_RE).sum(axis=1)
+        self._ring_RW[rows, slots_R] = bins_R
+        self._counts_RB[rows, bins_R] += 1
+        self._count_R += 1
+        shares_RB = self._smoothed(self._counts_RB, self._config.window)
+        index_RB = (shares_RB - self._shares_RB) * np.log(shares_RB / self._shares_RB)
+        return windows_filled(self._count_R, self._config.window, (index_RB * self._open_RB).sum(axis=1))
+
+    def reset(self, rows_R: NDArray[np.bool_]) -> None:
+        self._count_R[rows_R] = 0
+        self._counts_RB[rows_R] = 0.0
+
+    def direction(self, row: int) -> Direction:
+        return "change"
+
+    def state(self) -> dict[str, Any]:
+        return {name: getattr(self, f"_{name}").tolist() for name in ("ring_RW", "counts_RB", "count_R")}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._ring_RW, self._count_R = np.array(state["ring_RW"], np.int64), np.array(state["count_R"], np.int64)
+        self._counts_RB = np.array(state["counts_RB"], float)
+
+    def _smoothed(self, counts_RB: Floats, total: int) -> Floats:
+        bins_R1 = self._open_RB.sum(axis=1, keepdims=True)
+        return (counts_RB + 0.5) / (total + 0.5 * bins_R1)
+
+
+def _edges(values_M: Floats, bins: int) -> Floats:
+    """The upper edges of all bins but the last, (bins - 1,); where values are few, edges stand between them."""
+    distinct = np.unique(values_M)
+    if len(distinct) <= bins:
+        edges = (distinct[1:] + distinct[:-1]) / 2
+        return np.concatenate([edges, np.full(bins - 1 - len(edges), edges[-1] if len(edges) else distinct[-1])])
+    return np.quantile(values_M, np.arange(1, bins) / bins)

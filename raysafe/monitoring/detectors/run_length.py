@@ -1,0 +1,50 @@
+"""Average run lengths: how long a chart goes without an alarm on streams in which nothing changes.
+
+The unconditional kind: each simulated stream has a reference of its own, drawn as it is, so that what a reference gets
+wrong by chance counts as it will in use (Jensen et al. 2006).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raysafe.monitoring.detectors.chart import ChartConfig, Floats
+
+LONGEST = 5
+"""Simulated streams are so many run lengths long; what goes on without an alarm is counted as such."""
+
+
+def resampled(data_N: Floats, rows: int, length: int, block: int, rng: np.random.Generator) -> Floats:
+    """`rows` streams of `length` values: blocks of values in a row, from places drawn at random (Kuensch 1989)."""
+    starts = rng.integers(0, len(data_N) - block + 1, (rows, -(-length // block)))
+    places = (starts[:, :, None] + np.arange(block)).reshape(rows, -1)
+    return data_N[places[:, :length]]
+
+
+def maxima(config: ChartConfig, data_N: Floats, runs: int, length: int, block: int, rng: np.random.Generator) -> Floats:
+    """The largest statistic so far, at each of `length` moments of `runs` streams, (runs, length)."""
+    chart = config.chart(resampled(data_N, runs, config.size(len(data_N)), block, rng))
+    values_RT = resampled(data_N, runs, length, block, rng)
+    found_RT = np.stack([chart.step(values_RT[:, moment]) for moment in range(length)], axis=1)
+    return np.maximum.accumulate(found_RT, axis=1)
+
+
+def average_run_length(maxima_RT: Floats, limit: float) -> float:
+    """Values taken for each alarm: the mean run length, or its estimate where some runs were cut off."""
+    over_RT = maxima_RT > limit
+    ended_R = over_RT.any(axis=1)
+    lengths_R = np.where(ended_R, over_RT.argmax(axis=1) + 1, maxima_RT.shape[1])
+    return float(lengths_R.sum() / ended_R.sum()) if ended_R.any() else float("inf")
+
+
+def limit_for(maxima_RT: Floats, wanted: float) -> float:
+    """The lowest limit whose average run length is `wanted` or more; it is one of the statistics that were seen."""
+    candidates = np.unique(maxima_RT[np.isfinite(maxima_RT)])
+    low, high = 0, len(candidates) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if average_run_length(maxima_RT, candidates[middle]) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return float(candidates[low])
