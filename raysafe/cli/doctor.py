@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata, util
@@ -61,7 +60,7 @@ def examine(address: str | None) -> Iterator[Finding]:
     yield _cluster(address)
     for port, use in ((8000, "raysafe serve"), (8265, "Ray's dashboard")):
         yield _port(port, use)
-    yield _sandbox()
+    yield from _sandbox()
     yield _disk()
     yield _memory()
     yield _store()
@@ -181,17 +180,32 @@ def _port(port: int, use: str) -> Finding:
     return Finding(f"port {port}", "ok", f"free for {use}")
 
 
-def _sandbox() -> Finding:
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        return Finding("sandbox", "warn", "no bubblewrap", "install bubblewrap; nothing needs it yet")
-    command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "true"]
+def _sandbox() -> Iterator[Finding]:
+    """Whether code can be isolated, by isolating some; and what binds it."""
+    from raysafe.control.sandbox import Policy, Sandbox, SandboxUnavailable
+    from raysafe.control.sandbox.bubblewrap import bubblewrap
+    from raysafe.control.sandbox.job import Job
+
     try:
-        works = subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        works = False
-    remedy = "" if works else "allow user namespaces (sysctl user.max_user_namespaces, or the pod's profile)"
-    return Finding("sandbox", "ok" if works else "warn", bwrap if works else "bubblewrap can't unshare", remedy)
+        with Sandbox(Policy(wall_seconds=CONNECT_TIMEOUT_S * 5)) as sandbox:
+            landlock, bound_by = sandbox.landlock, sandbox.bound_by
+            result = sandbox.run(Job.of("print('inside')"))
+    except SandboxUnavailable as error:
+        remedy = "allow user namespaces (sysctl user.max_user_namespaces, or the pod's profile)"
+        yield Finding("sandbox", "warn", str(error), remedy)
+        return
+    works = result.stdout == "inside\n"
+    yield Finding("sandbox", "ok" if works else "warn", bubblewrap() if works else f"can't run: {result.stderr[-200:]}")
+    yield Finding(
+        "sandbox limits",
+        "warn" if bound_by == "watchdog" else "ok",
+        "a watchdog over summed memory, processes and time" if bound_by == "watchdog" else bound_by,
+        "a watchdog can be outrun for a moment: delegate a control group to this user"
+        if bound_by == "watchdog"
+        else "",
+    )
+    remedy = "" if landlock else "boot with lsm=landlock,…; without it programs run only under `execute: true`"
+    yield Finding("Landlock", "ok" if landlock else "warn", f"ABI {landlock}" if landlock else "none", remedy)
 
 
 def _disk() -> Finding:

@@ -30,6 +30,7 @@ COMMANDS = {
     "holds": ("raysafe.cli.holds", "Decide on what guards have held for a person."),
     "kill": ("raysafe.cli.kill", "Close a model, or everything, at every gateway at once."),
     "restore": ("raysafe.cli.restore", "Open again what was killed: by a second person."),
+    "sandbox": ("raysafe.cli.sandbox", "Run code that isn't trusted where it can reach nothing."),
     "submit": ("raysafe.cli.submit", "Run a job on a Ray cluster and follow it."),
     "jobs": ("raysafe.cli.jobs", "List, show, follow and stop the jobs of a Ray cluster."),
     "plan": ("raysafe.cli.plan", "What a training or service takes on GPUs, and where its roles go."),

@@ -21,3 +21,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, ti
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def printable(text: str) -> str:
+    """A text that others wrote, safe for a terminal: control characters but new lines and tabs stand as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

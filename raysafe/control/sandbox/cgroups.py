@@ -13,7 +13,9 @@ from raysafe.control.sandbox.policy import Policy
 CONTROLLERS = ("memory", "pids", "cpu")
 PERIOD_US = 100_000
 REMOVE_ATTEMPTS, REMOVE_WAIT_S = 100, 0.01
+PREFIX = "raysafe-"
 _names = itertools.count()
+_swept: set[int] = set()
 
 
 class Places(NamedTuple):
@@ -50,7 +52,8 @@ class Group:
     def __init__(self, places: Places, policy: Policy, keeper: int = 1) -> None:
         """Make it, with the policy's bounds. keeper: processes of it that aren't the job's. Raises OSError."""
         self.version = places.version
-        name = f"raysafe-{os.getpid()}-{next(_names)}"
+        _sweep(places)
+        name = f"{PREFIX}{os.getpid()}-{next(_names)}"
         self._folders = {controller: place / name for controller, place in places.of.items()}
         quota = str(max(1000, int(policy.cpus * PERIOD_US)))
         try:
@@ -120,6 +123,18 @@ class Group:
             if key == name:
                 return int(value)
         return 0
+
+
+def _sweep(places: Places) -> None:
+    """Once in a process: give up the groups of processes that were killed before they could."""
+    if os.getpid() in _swept:
+        return
+    _swept.add(os.getpid())
+    for place in dict.fromkeys(places.of.values()):
+        for folder in place.glob(f"{PREFIX}*-*"):
+            owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+            if owner == str(os.getpid()) or not Path("/proc", owner).exists():
+                _removed(folder)
 
 
 def _removed(folder: Path) -> bool:

@@ -70,6 +70,12 @@ class Sandbox:
             self._end()
         return self._result(job, outcome, time.monotonic() - started)
 
+    @property
+    def bound_by(self) -> str:
+        """What binds memory, processor time and processes: control groups, or a watchdog."""
+        assert self._bounds is not None
+        return self._bounds.kind
+
     def close(self) -> None:
         """End it, whatever it does."""
         self._end()
@@ -140,7 +146,8 @@ class Sandbox:
         if "failed" in greeted.message:
             raise SandboxUnavailable(f"the sandbox could not be closed: {greeted.message['failed']}")
         self._home, self._listener = greeted.descriptors
-        self.landlock = greeted.message["landlock"]
+        self.landlock: int = greeted.message["landlock"]
+        self._own_inodes: int = greeted.message["inodes"]
         self._keeper = os.pidfd_open(greeted.pid)
         self._open.append(self._keeper)
         self._bounds.add(greeted.pid)
@@ -202,7 +209,7 @@ class Sandbox:
             cpu_seconds=self._bounds.cpu_seconds(),
             memory_bytes=self._bounds.memory_peak(),
             disk_bytes=(space.f_blocks - space.f_bfree) * space.f_frsize,
-            inodes=space.f_files - space.f_ffree,
+            inodes=space.f_files - space.f_ffree - self._own_inodes,
             enforced_by=self._bounds.kind,
         )
         return Result(

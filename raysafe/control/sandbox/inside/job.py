@@ -61,6 +61,8 @@ def become(setup: dict[str, Any], order: dict[str, Any], stdout: int, stderr: in
         score.write("1000")
     if landlock.abi():
         landlock.restrict(WRITABLE, executable=executables(setup, order), ports=setup["ports"])
+    elif "argv" in order and not setup["execute"]:
+        raise OSError("without Landlock a program can't be kept from starting others: allow it, by execute: true")
     if not setup["execute"] and "argv" not in order:
         kernel.install_filter(base64.b64decode(setup["no_execution"]))
 

@@ -22,8 +22,6 @@ USER = 1000
 """Inside; outside it is an unprivileged user."""
 HOME, TEMPORARY, SHARED = "/tmp/sandbox", "/tmp", "/dev/shm"
 DEVICES = landlock.DEVICES
-OWN_INODES = 3
-"""The folder that everything writable is in, and its two."""
 MASKED = ("cmdline", "config.gz", "kallsyms", "kcore", "keys", "key-users", "modules", "sched_debug", "timer_list")
 """Files in /proc that tell of the host, and of no process here."""
 
@@ -39,7 +37,7 @@ def keep(control_fd: int, stdout: int, stderr: int) -> None:
         send(control, {"failed": str(error)})
         os._exit(1)
     home = os.open(HOME, os.O_RDONLY | os.O_DIRECTORY)
-    send(control, {"landlock": landlock.abi()}, (home, listener))
+    send(control, {"landlock": landlock.abi(), "inodes": used_inodes()}, (home, listener))
     os.close(home)
     os.close(listener)
     try:
@@ -82,9 +80,8 @@ def close_doors(setup: dict[str, Any]) -> int:
 def mount_writable(setup: dict[str, Any]) -> None:
     """One file system of bounded size, and so many files, is all that can be written."""
     covered = [(path, os.open(path, os.O_PATH)) for path in setup["below_tmp"]]
-    inodes = setup["inodes"] + OWN_INODES + sum(path.count("/") for path, _ in covered)
-    options = f"mode=1777,size={setup['disk_bytes']},nr_inodes={inodes}"
-    kernel.mount("tmpfs", TEMPORARY, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV
+    kernel.mount("tmpfs", TEMPORARY, "tmpfs", flags, f"mode=1777,size={setup['disk_bytes']}")
     for path, place in covered:
         os.makedirs(path if os.path.isdir(f"/proc/self/fd/{place}") else os.path.dirname(path), exist_ok=True)
         if not os.path.exists(path):
@@ -96,6 +93,13 @@ def mount_writable(setup: dict[str, Any]) -> None:
         os.mkdir(folder, 0o700)
         os.chown(folder, owner, group)
     kernel.mount(f"{TEMPORARY}/shm", SHARED, flags=kernel.MS_BIND)
+    inodes = setup["inodes"] + used_inodes()
+    kernel.mount("tmpfs", TEMPORARY, "tmpfs", flags | kernel.MS_REMOUNT, f"nr_inodes={inodes}")
+
+
+def used_inodes() -> int:
+    space = os.statvfs(TEMPORARY)
+    return space.f_files - space.f_ffree
 
 
 def write_file(name: str, content: bytes) -> None:
