@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from raysafe.control.sandbox.mounts import GROUP, INSIDE, PASSWD, interpreter, mounts
+from raysafe.control.sandbox.mounts import GROUP, INSIDE, PASSWD, PROXY, interpreter, mounts
 from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.result import SandboxUnavailable
 
@@ -43,9 +43,12 @@ def is_privileged() -> bool:
     return False
 
 
-def command(policy: Policy, descriptors: tuple[int, int, int], *, privileged: bool) -> tuple[list[str], list[int]]:
+def command(
+    policy: Policy, descriptors: tuple[int, int, int], *, privileged: bool, proxy: Path | None = None
+) -> tuple[list[str], list[int]]:
     """The command that starts process 1, and the descriptors it reads small files from, which the caller closes.
 
+    proxy: the socket that leads to the policy's domains.
     privileged: namespaces are this user's, and process 1 enters a user namespace of its own as the last step, so that
     it owns none of the others. Otherwise they belong to a first user namespace, which it leaves in the same way.
     """
@@ -53,6 +56,8 @@ def command(policy: Policy, descriptors: tuple[int, int, int], *, privileged: bo
     if not privileged:
         arguments += ["--unshare-user", "--uid", "1000", "--gid", "1000"]
     arguments += mounts(policy.readable)
+    if proxy is not None:
+        arguments += ["--ro-bind", str(proxy), PROXY]
     opened = [_pipe_with(PASSWD), _pipe_with(GROUP)]
     for descriptor, path in zip(opened, ("/etc/passwd", "/etc/group"), strict=True):
         arguments += ["--ro-bind-data", str(descriptor), path]

@@ -85,6 +85,10 @@ class Group:
         for folder in dict.fromkeys(self._folders.values()):
             (folder / "cgroup.procs").write_text(str(pid))
 
+    def pids(self) -> list[int]:
+        """The processes in it."""
+        return [int(pid) for pid in self._read("pids", "cgroup.procs").split()]
+
     def cpu_seconds(self) -> float:
         if self.version == 2:
             return self._counter("cpu", "cpu.stat", "usage_usec") / 1e6

@@ -17,15 +17,17 @@ OF_PREFIX = ("bin", "lib", "lib64", "pyvenv.cfg")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 INSIDE = "/run/raysafe"
 """Where the keeper's own code is."""
+PROXY, PROXY_PORT = "/run/raysafe-proxy", 3128
+"""Where the filtering proxy's socket is, and the loopback port that leads to it, where there are domains."""
 PASSWD = "sandbox:x:1000:1000::/tmp/sandbox:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
 GROUP = "sandbox:x:1000:\nnogroup:x:65534:\n"
 
 
 def mounts(readable: tuple[str, ...]) -> list[str]:
     """Arguments of bubblewrap that build the file system; nothing in it can be written until process 1 mounts that."""
-    seen = _seen(readable)
-    arguments = _folders([*seen, INSIDE, "/dev/shm/_", "/tmp/_", "/proc/_", "/etc/passwd"])
-    for path in seen:
+    shown = seen(readable)
+    arguments = _folders([*shown, INSIDE, "/dev/shm/_", "/tmp/_", "/proc/_", "/etc/passwd"])
+    for path in shown:
         arguments += ["--ro-bind", path, path]
     for path in MERGED:
         if os.path.islink(path):
@@ -46,12 +48,13 @@ def mounts(readable: tuple[str, ...]) -> list[str]:
 
 def below_tmp(readable: tuple[str, ...]) -> list[str]:
     """What of that is in /tmp, which process 1 covers and so must show again."""
-    return [path for path in _seen(readable) if path.startswith("/tmp/")]
+    return [path for path in seen(readable) if path.startswith("/tmp/")]
 
 
-def _seen(readable: tuple[str, ...]) -> list[str]:
-    seen = [path for path in (*SYSTEM, *SETTINGS, *_python(), *readable) if os.path.exists(path)]
-    return seen + [path for path in MERGED if os.path.isdir(path) and not os.path.islink(path)]
+def seen(readable: tuple[str, ...]) -> list[str]:
+    """The host's files and folders that are seen at their own paths."""
+    shown = [path for path in (*SYSTEM, *SETTINGS, *_python(), *readable) if os.path.exists(path)]
+    return shown + [path for path in MERGED if os.path.isdir(path) and not os.path.islink(path)]
 
 
 def _folders(paths: list[str]) -> list[str]:
@@ -61,11 +64,14 @@ def _folders(paths: list[str]) -> list[str]:
     return [word for folder in made for word in ("--perms", "0755", "--dir", folder)]
 
 
-def environment(cpus: float) -> dict[str, str]:
-    """The variables that the code is started with: all of them."""
+def environment(cpus: float, *, network: bool = False) -> dict[str, str]:
+    """The variables that the code is started with: all of them. network: whether there is a proxy."""
     paths = dict.fromkeys([str(Path(interpreter()).parent), "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
     threads = str(max(1, int(cpus)))
+    address = f"http://127.0.0.1:{PROXY_PORT}"
+    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY") if network else ()
     return {
+        **dict.fromkeys(names, address),
         "PATH": ":".join(paths),
         "HOME": HOME,
         "TMPDIR": HOME,

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from raysafe.config import Config
+from raysafe.control.sandbox.proxy.rules import NetworkLimits, NetworkRules, check_domain
 
 MIB = 1 << 20
 HOME = "/tmp/sandbox"
 """The folder inside in which the code runs, where its files are, and from which results are taken."""
-RESERVED = ("/proc", "/sys", "/dev", "/tmp/sandbox", "/tmp/shm", "/run/raysafe", "/etc/passwd", "/etc/group")
+RESERVED = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/tmp/sandbox",
+    "/tmp/shm",
+    "/run/raysafe",
+    "/run/raysafe-proxy",
+    "/etc/passwd",
+    "/etc/group",
+)
 
 
 class Policy(Config):
     """Limits of one sandbox. Each is of all its processes together, however many they are."""
 
+    backend: Literal["bubblewrap", "gvisor"] = Field(
+        default="bubblewrap",
+        description="bubblewrap (the host's kernel behind a filter), or gvisor (a kernel of its own, by runsc, where "
+        "that is installed; slower to start, and without domains).",
+    )
     memory_bytes: int = Field(
         default=4 << 30, ge=32 * MIB, le=1 << 44, description="Memory, the files it writes included."
     )
@@ -37,6 +53,7 @@ class Policy(Config):
     )
     domains: tuple[str, ...] = Field(default=(), description="Domains that it may reach; none: no network.")
     bandwidth_bytes_per_s: int = Field(default=1_000_000, ge=1, description="To and from all domains together.")
+    network: NetworkLimits = Field(default_factory=NetworkLimits, description="What may pass to and from domains.")
 
     @field_validator("gpus")
     @classmethod
@@ -44,6 +61,11 @@ class Policy(Config):
         if gpus:
             raise ValueError("a sandbox has no GPU, for a driver's device files lead out of it: use 0")
         return gpus
+
+    @field_validator("domains")
+    @classmethod
+    def _names(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_domain(domain) for domain in domains)
 
     @field_validator("readable")
     @classmethod
@@ -57,6 +79,12 @@ class Policy(Config):
             if not Path(path).exists():
                 raise ValueError(f"there is no '{path}' on this machine")
         return paths
+
+    @property
+    def network_rules(self) -> NetworkRules:
+        """What the proxy of a sandbox with domains goes by."""
+        limits = self.network.model_dump()
+        return NetworkRules(domains=self.domains, bytes_per_s=self.bandwidth_bytes_per_s, **limits)
 
     @model_validator(mode="after")
     def _room_for_files(self) -> Self:

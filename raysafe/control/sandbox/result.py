@@ -10,6 +10,8 @@ from raysafe.errors import DataError, ResourceError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from raysafe.control.sandbox.proxy.traffic import NetworkRequest
+
 Limit = Literal["memory", "cpu", "wall", "disk", "pids", "output"]
 
 
@@ -46,6 +48,8 @@ class Usage:
     """At the end."""
     inodes: int
     """At the end."""
+    network: tuple[NetworkRequest, ...] = field(default=(), kw_only=True)
+    """What it asked of the network, and what became of it."""
     enforced_by: Literal["cgroup v1", "cgroup v2", "watchdog"]
     """What bound memory, processor time and processes. A watchdog looks every few milliseconds."""
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -21,8 +23,9 @@ from raysafe.control.sandbox.handshake import greeting
 from raysafe.control.sandbox.harvest import harvest
 from raysafe.control.sandbox.inside import frames
 from raysafe.control.sandbox.job import Job
-from raysafe.control.sandbox.mounts import below_tmp, environment
+from raysafe.control.sandbox.mounts import PROXY, PROXY_PORT, below_tmp, environment
 from raysafe.control.sandbox.policy import Policy
+from raysafe.control.sandbox.proxy.server import Proxy
 from raysafe.control.sandbox.result import Result, SandboxUnavailable, Usage
 from raysafe.control.sandbox.seccomp import Target, no_execution, sandbox_filter
 from raysafe.control.sandbox.supervise import Bounds, Outcome, Output, supervise
@@ -37,17 +40,17 @@ class Sandbox:
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy = policy or Policy()
-        if policy.domains:
-            raise SandboxUnavailable("this sandbox has no way out to domains: give the policy none")
         target = Target.here()
         if target is None:
             raise SandboxUnavailable("system calls are known for Linux on x86_64 and aarch64 alone: use such a machine")
         self._target = target
         self._open: list[int] = []
+        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._bounds: Bounds | None = None
         self._keeper: int | None = None
         self._used = False
+        self._proxy = Proxy(policy.network_rules) if policy.domains else None
         try:
             self._start()
         except BaseException:
@@ -76,14 +79,31 @@ class Sandbox:
         assert self._bounds is not None
         return self._bounds.kind
 
+    @property
+    def alive(self) -> bool:
+        """Whether it waits for its job, or runs it."""
+        with self._lock:
+            return self._keeper is not None and not select.select([self._keeper], [], [], 0)[0]
+
+    def kill(self) -> None:
+        """End it from any thread; a `run` that is under way returns."""
+        with self._lock:
+            if self._keeper is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._keeper, signal.SIGKILL)
+
     def close(self) -> None:
         """End it, whatever it does."""
         self._end()
         if self._bounds is not None:
             self._bounds.remove()
             self._bounds = None
-        while self._open:
-            os.close(self._open.pop())
+        with self._lock:
+            self._keeper = None
+            while self._open:
+                os.close(self._open.pop())
+        if self._proxy is not None:
+            self._proxy.stop()
         if hasattr(self, "_control"):
             self._control.close()
 
@@ -97,6 +117,11 @@ class Sandbox:
 
     def _start(self) -> None:
         privileged = is_privileged()
+        if self._proxy is not None:
+            try:
+                self._proxy.start()
+            except OSError as error:
+                raise SandboxUnavailable(f"can't listen for the sandbox's requests: {error.strerror}") from None
         self._control, inner = socket.socketpair()
         self._control.settimeout(SETUP_TIMEOUT_S)
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -105,7 +130,8 @@ class Sandbox:
         said, say = self._pipe()
         self._said = said
         self._outputs = (Output(stdout, self.policy.output_bytes), Output(stderr, self.policy.output_bytes))
-        argv, small = command(self.policy, (inner.fileno(), out, err), privileged=privileged)
+        way_out = self._proxy.path if self._proxy else None
+        argv, small = command(self.policy, (inner.fileno(), out, err), privileged=privileged, proxy=way_out)
         self._open += small
         nobody = NOBODY if os.geteuid() == 0 and not privileged else None
         handed_over = [inner.fileno(), out, err, *small]
@@ -134,7 +160,9 @@ class Sandbox:
         """Tell process 1 what it is to set up, and hear that it has."""
         places = find_places()
         try:
-            self._bounds = Group(places, self.policy) if places else Watchdog(self.policy)
+            # process 1, and the forwarder to the proxy
+            own = 1 if self._proxy is None else 2
+            self._bounds = Group(places, self.policy, own) if places else Watchdog(self.policy, own)
         except OSError as error:
             raise SandboxUnavailable(f"can't make a control group: {error}") from None
         with contextlib.suppress(BrokenPipeError, ConnectionError):
@@ -171,12 +199,13 @@ class Sandbox:
             "disk_bytes": policy.disk_bytes,
             "inodes": policy.inodes,
             "below_tmp": below_tmp(policy.readable),
-            "environment": environment(policy.cpus),
+            "environment": environment(policy.cpus, network=self._proxy is not None),
+            "proxy": (PROXY, PROXY_PORT) if self._proxy else None,
             "execute": policy.execute,
             "rlimits": rlimits,
             "cpus": int(max(1, policy.cpus)) if no_group else None,
-            "ports": [],
-            "filter": base64.b64encode(sandbox_filter(self._target, network=False)).decode(),
+            "ports": [PROXY_PORT] if self._proxy else [],
+            "filter": base64.b64encode(sandbox_filter(self._target, network=self._proxy is not None)).decode(),
             "no_execution": base64.b64encode(no_execution(self._target)).decode(),
         }
 
@@ -211,6 +240,7 @@ class Sandbox:
             disk_bytes=(space.f_blocks - space.f_bfree) * space.f_frsize,
             inodes=space.f_files - space.f_ffree - self._own_inodes,
             enforced_by=self._bounds.kind,
+            network=self._proxy.requests() if self._proxy else (),
         )
         return Result(
             stdout=stdout,

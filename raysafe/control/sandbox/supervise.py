@@ -80,17 +80,21 @@ def supervise(
     bounds: Bounds,
     outputs: tuple[Output, Output],
     control: socket,
-    listener: int,
-    home: int,
+    listener: int | None,
+    home: int | None,
     target: Target,
 ) -> Outcome:
-    """Wait until the job ends, meets a limit or makes a hostile call. The caller ends what is left."""
+    """Wait until the job ends, meets a limit or makes a hostile call. The caller ends what is left.
+
+    listener, home: of its filter and its folder; none where they are behind another kernel.
+    """
     outcome, deadline = Outcome(), time.monotonic() + policy.wall_seconds
     with selectors.DefaultSelector() as waiting:
         for output in outputs:
             waiting.register(output.descriptor, selectors.EVENT_READ, output)
         waiting.register(control, selectors.EVENT_READ)
-        waiting.register(listener, selectors.EVENT_READ)
+        if listener is not None:
+            waiting.register(listener, selectors.EVENT_READ)
         look = time.monotonic()
         while True:
             now = time.monotonic()
@@ -109,12 +113,14 @@ def supervise(
                     if key.data.over:
                         outcome.limit_hit = "output"
                         return outcome
-                elif key.fd == listener:
+                elif listener is not None and key.fd == listener:
                     outcome.breaches.append(breach(listener, target))
                     return outcome
                 else:
                     outcome.status = _told(control)
-                    outcome.limit_hit = _over(policy, bounds) or ("disk" if is_full(home) else None)
+                    outcome.limit_hit = _over(policy, bounds) or (
+                        "disk" if home is not None and is_full(home) else None
+                    )
                     return outcome
 
 

@@ -13,6 +13,7 @@ import signal
 import socket
 from typing import Any
 
+import forwarder  # pyright: ignore[reportMissingImports]
 import job  # pyright: ignore[reportMissingImports]
 import kernel  # pyright: ignore[reportMissingImports]
 import landlock  # pyright: ignore[reportMissingImports]
@@ -33,6 +34,8 @@ def keep(control_fd: int, stdout: int, stderr: int) -> None:
     try:
         setup = receive(control)
         listener = close_doors(setup)
+        if setup["proxy"] is not None:
+            forwarder.start(*setup["proxy"])
     except (OSError, KeyError, ValueError) as error:
         send(control, {"failed": str(error)})
         os._exit(1)

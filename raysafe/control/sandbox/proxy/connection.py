@@ -167,6 +167,8 @@ class Connection:
     async def _tell(self, refused: Refused, request: NetworkRequest | None) -> None:
         if request is not None:
             request.verdict = refused.reason
+            if not request.host:
+                request.host, request.port, request.method = refused.host, refused.port, refused.method
         if self._answered:
             return
         body = f"{refused.reason}\n".encode()

@@ -22,11 +22,15 @@ _HOP_BY_HOP = {
 
 
 class Refused(Exception):
-    """A request that does not pass: the status to answer and the reason, which quotes nothing but a plain host."""
+    """A request that does not pass: the status to answer and the reason, which quotes nothing but a plain host.
 
-    def __init__(self, status: int, reason: str) -> None:
+    host, port, method: of the request, as far as they could be read.
+    """
+
+    def __init__(self, status: int, reason: str, host: str = "", port: int = 0, method: str = "") -> None:
         super().__init__(status, reason)
         self.status, self.reason = status, reason
+        self.host, self.port, self.method = host, port, method
 
 
 @dataclass(frozen=True)
@@ -57,19 +61,17 @@ def read_head(raw: bytes, rules: NetworkRules) -> Head:
     hosts = [value for name, value, _ in named if name == "host"]
     if len(hosts) > 1:
         raise Refused(400, "the request names more than one host")
-    if method == "CONNECT":
-        host, port = _authority(target, None)
-        _check(host, port, hosts, 443, rules.tls_ports, rules)
+    tunnel, absolute = method == "CONNECT", _ABSOLUTE.fullmatch(target)
+    if not tunnel and absolute is None:
+        raise Refused(400, "the request's target is not http:// and a host, or CONNECT's host and port", method=method)
+    if not tunnel and line[3] == "1" and not hosts:
+        raise Refused(400, "the request has no Host field", method=method)
+    host, port = _authority(target if absolute is None or tunnel else absolute[1], None if tunnel else 80)
+    against = _against(method, host, port, hosts, rules)
+    if against is not None:
+        raise Refused(*against, host, port, method)
+    if tunnel or absolute is None:
         return Head(method, host, port)
-    absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is None:
-        raise Refused(400, "the request's target is not http:// and a host, or CONNECT's host and port")
-    host, port = _authority(absolute[1], 80)
-    if line[3] == "1" and not hosts:
-        raise Refused(400, "the request has no Host field")
-    _check(host, port, hosts, 80, rules.http_ports, rules)
-    if method not in rules.methods:
-        raise Refused(405, f"the method {method} is not allowed")
     path = absolute[2] or "/"
     path = path if path.startswith("/") else f"/{path}"
     return Head(method, host, port, _forwarded(method, path, host, port, named), _body_bytes(named))
@@ -85,14 +87,18 @@ def _authority(text: str, default: int | None) -> tuple[str, int]:
     return host, int(found[2]) if found[2] is not None else (default or 0)
 
 
-def _check(host: str, port: int, hosts: list[str], default: int, ports: tuple[int, ...], rules: NetworkRules) -> None:
-    """Raises Refused where the host isn't allowed, the port isn't, or the Host field names another."""
+def _against(method: str, host: str, port: int, hosts: list[str], rules: NetworkRules) -> tuple[int, str] | None:
+    """What the rules have against a request; hosts: its Host fields."""
+    default, ports = (443, rules.tls_ports) if method == "CONNECT" else (80, rules.http_ports)
     if not rules.reaches(host):
-        raise Refused(403, f"the host {host} is not one of the allowed domains")
+        return 403, f"the host {host} is not one of the allowed domains"
     if port not in ports:
-        raise Refused(403, f"the port {port} is not allowed for this kind of request")
+        return 403, f"the port {port} is not allowed for this kind of request"
     if hosts and _authority(hosts[0], default) not in ((host, port), (host, default)):
-        raise Refused(400, "the Host field names another host than the request")
+        return 400, "the Host field names another host than the request"
+    if method != "CONNECT" and method not in rules.methods:
+        return 405, f"the method {method} is not allowed"
+    return None
 
 
 def _body_bytes(named: list[tuple[str, str, str]]) -> int:

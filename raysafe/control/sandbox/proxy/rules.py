@@ -26,12 +26,9 @@ def plain_host(text: str) -> str | None:
     return None if _NUMBER.fullmatch(name.rpartition(".")[2]) else name
 
 
-class NetworkRules(Config):
-    """The hosts, ports and methods that the proxy lets through, and its limits over all connections of a sandbox."""
+class NetworkLimits(Config):
+    """What may pass to and from domains that are allowed, over all connections of a sandbox."""
 
-    domains: tuple[str, ...] = Field(
-        default=(), description="Hosts by name; *.example.org is all below example.org, and not example.org itself."
-    )
     tls_ports: tuple[int, ...] = Field(default=(443,), description="Ports of CONNECT, where nothing but TLS may pass.")
     http_ports: tuple[int, ...] = Field(default=(80,), description="Ports of plain HTTP.")
     methods: tuple[str, ...] = Field(
@@ -41,7 +38,6 @@ class NetworkRules(Config):
         default=(),
         description="Networks such as 10.1.0.0/16 that hosts may have though they are not public; none by default.",
     )
-    bytes_per_s: int = Field(default=1_000_000, ge=1, description="Of both directions together.")
     burst_bytes: int = Field(default=1 << 16, ge=1, description="What may pass at once after a pause.")
     total_bytes: int = Field(default=100_000_000, ge=1, description="Of both directions together, in all.")
     connections: int = Field(default=32, ge=1, description="Most connections at a time.")
@@ -50,15 +46,24 @@ class NetworkRules(Config):
     connect_timeout_s: float = Field(default=10.0, gt=0, description="Longest wait for a name and for its host.")
     idle_timeout_s: float = Field(default=60.0, gt=0, description="Longest silence of both sides.")
 
-    @field_validator("domains")
-    @classmethod
-    def _names(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_domain(domain) for domain in domains)
-
     @field_validator("addresses")
     @classmethod
     def _networks(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(address)) for address in addresses)
+
+
+class NetworkRules(NetworkLimits):
+    """What one sandbox's proxy goes by."""
+
+    domains: tuple[str, ...] = Field(
+        default=(), description="Hosts by name; *.example.org is all below example.org, and not example.org itself."
+    )
+    bytes_per_s: int = Field(default=1_000_000, ge=1, description="Of both directions together.")
+
+    @field_validator("domains")
+    @classmethod
+    def _names(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_domain(domain) for domain in domains)
 
     def reaches(self, host: str) -> bool:
         """Whether a plain host is one of the domains."""

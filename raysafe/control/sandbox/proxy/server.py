@@ -11,6 +11,7 @@ import socket
 import tempfile
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from raysafe.control.sandbox.proxy.addresses import Resolve, own_addresses, reso
 from raysafe.control.sandbox.proxy.connection import Connection
 from raysafe.control.sandbox.proxy.http_head import MOST_BYTES
 from raysafe.control.sandbox.proxy.rules import NetworkRules
-from raysafe.control.sandbox.proxy.traffic import Traffic
+from raysafe.control.sandbox.proxy.traffic import NetworkRequest, Traffic
 
 _BACKLOG, _ENDS_S = 64, 5.0
 
@@ -42,6 +43,10 @@ class Proxy:
         if self._folder is None:
             raise RuntimeError("the proxy doesn't listen yet")
         return self._folder / "proxy"
+
+    def requests(self) -> tuple[NetworkRequest, ...]:
+        """What was asked so far, in its order."""
+        return tuple(replace(request) for request in self.traffic.requests)
 
     def start(self) -> None:
         """Listen; raises OSError."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raysafe.control.sandbox.proxy import forwarder
+from raysafe.control.sandbox.inside import forwarder
 from raysafe.control.sandbox.proxy.server import Proxy
 from tests.control.sandbox.proxy.world import NAME, OTHER, World, connect, hello, read_all, say
 
@@ -112,6 +112,7 @@ def test_other_requests_are_refused(world: World, head: str, status: int, why: s
         answer = say(proxy, f"{head}\r\n\r\n".encode())
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert why in verdict(proxy) and why.encode() in answer
+    assert proxy.traffic.requests[0].host in ("", NAME, OTHER, f"{NAME}.evil.net", f"sub.{NAME}")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,13 @@ def test_heads_that_two_readers_could_read_differently_are_refused(world: World,
         answer = say(proxy, get(world, more=more.format(other=OTHER)))
     assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 411")
     assert len(world.seen) == before
+
+
+def test_a_refused_request_is_recorded_with_what_it_asked_for(world: World) -> None:
+    with world.proxy() as proxy:
+        say(proxy, get(world, host=OTHER))
+    [record] = proxy.requests()
+    assert (record.host, record.port, record.method) == (OTHER, world.http_port, "GET")
 
 
 def test_a_host_field_that_names_another_host_is_refused(world: World) -> None:
@@ -309,8 +317,19 @@ def port() -> int:
         return probe.getsockname()[1]
 
 
+FORWARD = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import forwarder
+forwarder.start(sys.argv[2], int(sys.argv[3]))
+os.environ.update(dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:" + sys.argv[3]))
+os.execvp(sys.argv[4], sys.argv[4:])
+"""
+
+
 def through(proxy: Proxy, port: int, *program: str) -> Any:
-    command = [sys.executable, "-I", "-S", forwarder.__file__, str(proxy.path), str(port), *program]
+    folder = str(Path(forwarder.__file__).parent)
+    command = [sys.executable, "-I", "-c", FORWARD, folder, str(proxy.path), str(port), *program]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

@@ -1,9 +1,5 @@
 """The proxy's end inside a sandbox: a loopback port whose connections go to the unix socket, for programs that go by
-HTTPS_PROXY. It is a program of the standard library alone; it judges nothing, for what runs beside it could kill it.
-
-    python -I -S forwarder.py SOCKET PORT PROGRAM [ARGUMENT …]
-
-The port listens before the program begins, and the program takes this process's place: its end is the sandbox's.
+HTTPS_PROXY. It judges nothing, for what runs beside it could kill it: the proxy outside does.
 """
 
 from __future__ import annotations
@@ -11,30 +7,34 @@ from __future__ import annotations
 import os
 import selectors
 import socket
-import sys
 
+ADDRESS = "127.0.0.1"
 _CHUNK = 1 << 14
 _MOST_WAITING = 1 << 16
 _LOOKS_UP_S = 0.5
 
 
-def main(path: str, port: int, program: list[str]) -> None:
-    """Listen, leave a child to forward, and become the program."""
-    listening = socket.create_server(("127.0.0.1", port), backlog=64)
+def start(path: str, port: int) -> None:
+    """Listen at a loopback port, and leave a child process to forward; returns once a program may connect."""
+    listening = socket.create_server((ADDRESS, port), backlog=64)
     own = os.getpid()
     if os.fork() == 0:
-        # the program's pipes end with the program
-        null = os.open(os.devnull, os.O_RDWR)
-        for number in range(3):
-            os.dup2(null, number)
-        os.setsid()
-        Forwarder(listening, path).run(own)
-        os._exit(0)
+        try:
+            _leave_all_but(listening.fileno())
+            Forwarder(listening, path).run(own)
+        finally:
+            os._exit(0)
     listening.close()
-    address = f"http://127.0.0.1:{port}"
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        os.environ[name] = address
-    os.execvp(program[0], program)
+
+
+def _leave_all_but(kept: int) -> None:
+    """Nothing of the parent's is this process's own: neither the way to the host nor the job's pipes."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, 1024)
+    os.setsid()
 
 
 class Side:
@@ -57,9 +57,9 @@ class Forwarder:
         self._selector = selectors.DefaultSelector()
         self._selector.register(listening, selectors.EVENT_READ, None)
 
-    def run(self, program: int) -> None:
-        """As long as the program, this process's parent, runs."""
-        while os.getppid() == program:
+    def run(self, parent: int) -> None:
+        """As long as this process's parent runs."""
+        while os.getppid() == parent:
             for key, _ in self._selector.select(_LOOKS_UP_S):
                 if key.data is None:
                     self._accept()
@@ -129,7 +129,3 @@ class Forwarder:
             if each.end.fileno() in self._selector.get_map():
                 self._selector.unregister(each.end)
             each.end.close()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
