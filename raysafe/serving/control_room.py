@@ -1,5 +1,6 @@
 """What stands beside a gateway: the audit log, the kill switch and keys, the counters of budgets, the holds, and the
-recorder of figures."""
+recorder of figures, and the sandboxes of its tool.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from raysafe.monitoring.recorder import Recorder
 from raysafe.serving.door import Plane
 from raysafe.serving.holding import Shelf
 from raysafe.serving.ledger import AuditWriter
+from raysafe.serving.python_tool import Sandboxes
 from raysafe.serving.spending import Counters
 
 
@@ -25,7 +27,13 @@ class ControlRoom:
     recorder: Recorder | None = None
     """Takes note of how exchanges end, for the safety monitor."""
 
+    sandboxes: Sandboxes | None = None
+    """For the tool that the gateway runs itself; without them, settings that offer it are refused with ConfigError."""
+
     def start(self) -> None:
+        """Raises SandboxUnavailable where a tool's code can't be isolated: the gateway doesn't start then."""
+        if self.sandboxes is not None:
+            self.sandboxes.start()
         self.plane.start()
         if self.recorder is not None:
             self.recorder.start()
@@ -35,6 +43,8 @@ class ControlRoom:
         self.plane.stop()
         if self.recorder is not None:
             self.recorder.stop()
+        if self.sandboxes is not None:
+            self.sandboxes.close()
         if self.counters is not None:
             self.counters.close()
         self.audit.close()

@@ -27,7 +27,7 @@ from raysafe.control.held import Hold
 from raysafe.control.keys import Key, Scope
 from raysafe.control.measures import Measures
 from raysafe.control.trusted import TrustedModel
-from raysafe.errors import RaySafeError
+from raysafe.errors import ConfigError, RaySafeError
 from raysafe.guards.guard import Endpoint, Exchange, Message, Tool
 from raysafe.serving.answering import AnsweringSession
 from raysafe.serving.asking import Asking
@@ -41,6 +41,7 @@ from raysafe.serving.holding import HoldDesk, describe
 from raysafe.serving.incoming import asked_capabilities, bearer_secret, read_body, trace_of
 from raysafe.serving.metrics import Metrics
 from raysafe.serving.openapi import openapi
+from raysafe.serving.python_tool import PythonTool
 from raysafe.serving.refusals import HOLD
 from raysafe.serving.responses import EventStream, as_api_error, body_response, error_response, whole_response
 from raysafe.serving.session import Post
@@ -84,7 +85,15 @@ class Gateway:
         crowd, self._bodies = Crowd(settings.max_requests), Crowd(settings.max_requests)
         desk = self._desk = HoldDesk(room.holds, settings.model, settings.hold_hours)
         self._post = Post(
-            backend, self._metrics, self._door, crowd, self._health, desk, settings.request_timeout_s, room.recorder
+            backend,
+            self._metrics,
+            self._door,
+            crowd,
+            self._health,
+            desk,
+            settings.request_timeout_s,
+            room.recorder,
+            _python_tool(settings, room),
         )
         if room.recorder is not None:
             room.recorder.gauge(lambda: [("resources.under_way", float(crowd.count))])
@@ -92,7 +101,7 @@ class Gateway:
         """The post while an intervention lets only the trusted model answer; None where there is no such model."""
         if settings.trusted is not None:
             trusted = TrustedBackend(TrustedModel(settings.trusted, settings.request_timeout_s))
-            self._degraded = replace(self._post, backend=trusted)
+            self._degraded = replace(self._post, backend=trusted, python=None)
 
     def app(self) -> FastAPI:
         """The app, with a pipeline and metrics of its own; it starts and stops the control room."""
@@ -304,6 +313,15 @@ class Gateway:
         if name != self._settings.model:
             message = f"the model '{name}' isn't served here; '{self._settings.model}' is"
             raise ApiError(404, message, code="model_not_found", param="model")
+
+
+def _python_tool(settings: GatewaySettings, room: ControlRoom) -> PythonTool | None:
+    """The tool that the gateway runs itself; raises ConfigError where it has nothing to run it in."""
+    if settings.python_tool is None:
+        return None
+    if room.sandboxes is None:
+        raise ConfigError("python_tool needs sandboxes, and this gateway's control room has none")
+    return PythonTool(settings.python_tool, room.sandboxes)
 
 
 def _inputs(texts: tuple[str, ...]) -> tuple[Message, ...]:

@@ -51,6 +51,18 @@ class Ledger:
         """An answer without text, which no output guard can read, is about to leave."""
         return self._write("release", exchange, {"stage": "output", "action": "allow", "cleared_by": [], **more}, ())
 
+    def running(self, exchange: Exchange, code: str, **more: Any) -> Future[Any]:
+        """A program that the model wrote is about to run in a sandbox."""
+        return self._write("tool run", exchange, more, (code,))
+
+    def ran(self, exchange: Exchange, printed: Sequence[str], **more: Any) -> Future[Any]:
+        """How it ended, and what it printed, which the model is about to be told."""
+        return self._write("tool result", exchange, more, printed)
+
+    def breached(self, exchange: Exchange, code: str, **more: Any) -> Future[Any]:
+        """It tried to get out of its sandbox, which ended it."""
+        return self._write("sandbox_breach", exchange, more, (code,))
+
     def _write(self, kind: str, exchange: Exchange, details: dict[str, Any], texts: Sequence[str]) -> Future[Any]:
         joined = "\n".join(texts)
         details |= {

@@ -40,6 +40,12 @@ class Metrics:
             "raysafe_request_seconds", "Time of a request", ["model", "mode"], buckets=_SECONDS, registry=self.registry
         )
         self._tokens = Counter("raysafe_tokens", "Tokens of allowed answers", ["model", "kind"], registry=self.registry)
+        self._runs = Counter(
+            "raysafe_tool_runs",
+            "Programs run for the model, by the limit that ended them, and whether they tried to get out",
+            ["model", "limit", "breach"],
+            registry=self.registry,
+        )
         self._under_way = Gauge("raysafe_requests_under_way", "Requests now", ["model"], registry=self.registry)
         self._unauthorised = Counter("raysafe_unauthorised", "Requests without a valid key", registry=self.registry)
         self.under_way = self._under_way.labels(model)
@@ -76,6 +82,10 @@ class Metrics:
 
     def _token_series(self, kind: str) -> Counter:
         return self._tokens.labels(self._model, kind)
+
+    def ran(self, limit_hit: str | None, breach: bool) -> None:
+        """A program of the model's has ended."""
+        self._runs.labels(self._model, limit_hit or "none", "yes" if breach else "no").inc()
 
     def unauthorised(self) -> None:
         self._unauthorised.inc()

@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 
 from raysafe.guards.decision import Decision
-from raysafe.guards.guard import Verdict
+from raysafe.guards.guard import Stage, Verdict
 from raysafe.serving.backend import ModelFailed, NotOffered, Overloaded, PromptRefused
 from raysafe.serving.wire.errors import ApiError
 
 HOLD = "X-RaySafe-Hold"
 """Names the hold that an exchange is kept as; in a request, the one that a reviewer has released it from."""
+
+
+_NOUNS: dict[Stage, str] = {
+    # after a tool's result, the model is asked again
+    "input": "next question to the model",
+    "output": "answer",
+    "tool_call": "tool call",
+}
 
 
 def refusal(decision: Decision, hold_id: str | None = None) -> ApiError:
@@ -42,8 +50,7 @@ def withheld(decision: Decision, hold_id: str | None = None) -> ApiError:
 def explanation(decision: Decision, hold_id: str | None = None) -> str:
     """Why an answer was stopped, as its `refusal` says it."""
     verdict = _stopper(decision)
-    noun = "tool call" if decision.stage == "tool_call" else "answer"
-    return f"The {noun} {_fate(verdict, hold_id)} by the guard '{verdict.guard}': {verdict.reason}."
+    return f"The {_NOUNS[decision.stage]} {_fate(verdict, hold_id)} by the guard '{verdict.guard}': {verdict.reason}."
 
 
 def guard_failed(reason: str) -> ApiError:

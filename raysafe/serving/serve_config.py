@@ -25,8 +25,8 @@ _ELSEWHERE = {
     "address": "the cluster",
     "new_key": "`raysafe keys make`",
 }
-_PATHS = ("policy", "chat_template")
-_GATEWAYS_OWN = ("policy", "gateways", "max_gateways")
+_PATHS = ("policy", "chat_template", "sandbox_policy", "upstream_capabilities")
+_GATEWAYS_OWN = ("policy", "gateways", "max_gateways", "python_tool", "sandbox_policy", "python_calls")
 
 
 def gateway(args: dict[str, Any]) -> Any:

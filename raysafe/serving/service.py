@@ -24,6 +24,9 @@ from raysafe.control.holds import Holds
 from raysafe.control.key_store import KeyStore
 from raysafe.control.kill_orders import why_killed
 from raysafe.control.people import person
+from raysafe.control.sandbox.opening import check_isolation
+from raysafe.control.sandbox.policy import Policy as SandboxPolicy
+from raysafe.control.sandbox.pool import Pool
 from raysafe.control.watch import ControlPlane
 from raysafe.errors import ConfigError, NotApproved
 from raysafe.guards.policy import Policy, load_policy
@@ -35,6 +38,7 @@ from raysafe.records.versions import ModelVersion
 from raysafe.serving.application import Application, Placement
 from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.deploy import Deployment, deploy
+from raysafe.serving.python_tool import PythonToolSettings
 from raysafe.serving.replicas import ReplicaSettings
 from raysafe.serving.settings import GatewaySettings
 
@@ -72,6 +76,15 @@ class ServiceConfig(Placement):
     upstream_capabilities: str | None = Field(
         default=None, description="YAML file of what the upstream's model may do; by default it writes, without tools."
     )
+    python_tool: bool = Field(
+        default=False,
+        description="Let the model call the tool python, where its capabilities grant it: the gateway runs the program "
+        "in a sandbox and shows the model what it printed. Without isolation the service doesn't start.",
+    )
+    sandbox_policy: str | None = Field(
+        default=None, description="YAML policy of the tool's sandbox; the default one where it is left out."
+    )
+    python_calls: int = Field(default=4, ge=1, le=64, description="Most calls of the tool python in one answer.")
     unreviewed_upstream: bool = Field(
         default=False, description="Say that nobody has reviewed the model behind the upstream; kept in the audit log."
     )
@@ -160,8 +173,9 @@ def plan_service(config: ServiceConfig) -> Plan:
         granted=granted,
         answer_tokens=config.max_tokens,
         request_timeout_s=config.request_timeout_s,
+        python_tool=_python_tool(config),
     )
-    room = partial(open_room, url, application, name, names)
+    room = partial(open_room, url, application, name, names, gateway.python_tool)
     return Plan(Application(application, gateway, model, room), label, policy, version)
 
 
@@ -215,11 +229,26 @@ def _upstream_name(store: Store, config: ServiceConfig) -> str:
     return config.name
 
 
-def open_room(url: str, application: str, name: str, names: tuple[str, ...]) -> ControlRoom:
+def _python_tool(config: ServiceConfig) -> PythonToolSettings | None:
+    """The tool that the model may call; raises ConfigError, or SandboxUnavailable where there is no isolation here."""
+    if not config.python_tool:
+        for field in ("sandbox_policy", "python_calls"):
+            if getattr(config, field) != ServiceConfig.model_fields[field].default:
+                raise ConfigError(f"{field} has no effect without python_tool: leave it out, or give python_tool")
+        return None
+    policy = SandboxPolicy.load(config.sandbox_policy) if config.sandbox_policy else SandboxPolicy()
+    check_isolation(policy)
+    return PythonToolSettings(policy=policy, calls=config.python_calls)
+
+
+def open_room(
+    url: str, application: str, name: str, names: tuple[str, ...], python_tool: PythonToolSettings | None = None
+) -> ControlRoom:
     """A gateway's, all of it over one store; names: others by which a kill order reaches the service `name`."""
     audit = AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
     plane = ControlPlane(url, name, names=names)
-    return ControlRoom(audit, plane, Budgets(url), Holds(Store(url, wait_s=WAIT_S)))
+    sandboxes = None if python_tool is None else Pool(python_tool.policy, python_tool.ready)
+    return ControlRoom(audit, plane, Budgets(url), Holds(Store(url, wait_s=WAIT_S)), sandboxes)
 
 
 def start_service(config: ServiceConfig) -> Service:

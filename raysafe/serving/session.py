@@ -27,6 +27,7 @@ from raysafe.serving.health import Health
 from raysafe.serving.holding import HoldDesk
 from raysafe.serving.ledger import Ledger
 from raysafe.serving.metrics import Metrics, Outcome
+from raysafe.serving.python_tool import PythonTool
 from raysafe.serving.refusals import guard_failed, model_error, refusal
 from raysafe.serving.spending import Spending
 from raysafe.serving.standing import Standing
@@ -50,6 +51,8 @@ class Post:
     holds: HoldDesk
     timeout_s: float
     recorder: Recorder | None = None
+    python: PythonTool | None = None
+    """The tool that the gateway runs itself."""
 
 
 class Session:
@@ -73,6 +76,8 @@ class Session:
         self._tokens: int | None = None
         """What the answer took, once that is known."""
         self._model_s = 0.0
+        self._work_ends: float | None = None
+        """When the time for the model's work is over; its clock runs from its beginning."""
         self._wrote = False
         """Whether the model has begun to answer: then even a refusal of its own is paid for."""
 
@@ -209,13 +214,20 @@ class Session:
                 503, f"the audit log can't be written: {type(error).__name__}", kind="server_error", code="audit_failed"
             ) from error
 
+    def _left_s(self) -> float:
+        """What is left of the time for the model's work, with the tools that it calls."""
+        now = time.perf_counter()
+        if self._work_ends is None:
+            self._work_ends = now + self._post.timeout_s
+        return max(0.0, self._work_ends - now)
+
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
         """The time limit of the model's work, and its errors as ApiErrors, once the admission's row is durable.
 
         It ends too where a guard beside the model stops the request.
         """
-        started, limit_s = time.perf_counter(), self._post.timeout_s
+        started, limit_s = time.perf_counter(), self._left_s()
         if self._spending is not None and self._spending.model_seconds:
             limit_s = min(limit_s, self._spending.model_seconds)
         try:

@@ -8,6 +8,7 @@ from raysafe.config import Config
 from raysafe.control.capabilities import Capabilities
 from raysafe.control.trusted import TrustedConfig
 from raysafe.guards.policy import Policy
+from raysafe.serving.python_tool import PythonToolSettings
 
 
 class GatewaySettings(Config):
@@ -34,4 +35,7 @@ class GatewaySettings(Config):
     body_timeout_s: float = Field(default=30.0, gt=0, description="Longest wait for a request's body.")
     body_bytes: int = Field(default=1 << 20, gt=0, description="Largest request body.")
     max_requests: int = Field(default=512, ge=1, description="Most requests under way; others are told to come back.")
+    python_tool: PythonToolSettings | None = Field(
+        default=None, description="The tool `python`, which the gateway runs for the model; none: it isn't offered."
+    )
     hold_hours: float = Field(default=24.0, gt=0, description="How long what a guard holds waits for a reviewer.")

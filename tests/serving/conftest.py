@@ -151,12 +151,13 @@ def make_desk(
     policy: dict[str, Any] | None = None,
     counters: Any = None,
     holds: Any = None,
+    sandboxes: Any = None,
     **settings: Any,
 ) -> Desk:
     key, secret = new_key("tester")
     audit, behind = MemoryAudit(), backend or Scripted()
     values = GatewaySettings(model="m", policy=Policy.parse(policy or POLICY), **settings)
-    room = ControlRoom(audit, AlwaysOpen([key]), counters, holds)
+    room = ControlRoom(audit, AlwaysOpen([key]), counters, holds, sandboxes)
     return Desk(Gateway(values, behind, room).app(), behind, audit, secret)
 
 
