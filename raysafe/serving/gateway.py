@@ -321,7 +321,7 @@ def _python_tool(settings: GatewaySettings, room: ControlRoom) -> PythonTool | N
         return None
     if room.sandboxes is None:
         raise ConfigError("python_tool needs sandboxes, and this gateway's control room has none")
-    return PythonTool(settings.python_tool, room.sandboxes)
+    return PythonTool.of(settings.python_tool, room.sandboxes)
 
 
 def _inputs(texts: tuple[str, ...]) -> tuple[Message, ...]:

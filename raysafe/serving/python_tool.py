@@ -4,6 +4,7 @@ say, and what it reads of a run.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sys
@@ -28,6 +29,7 @@ class PythonToolSettings(Config):
 
     policy: Policy = Field(default_factory=Policy, description="The sandbox of each call.")
     calls: int = Field(default=4, ge=1, le=64, description="Most calls in one answer; then the model must answer.")
+    at_once: int = Field(default=4, ge=1, le=256, description="Programs that run at the same time; others wait.")
     ready: int = Field(default=2, ge=0, le=64, description="Sandboxes that wait for a call, started beforehand.")
     output_characters: int = Field(
         default=16_000, ge=100, description="Characters of a run's output that the model is shown; the middle is cut."
@@ -71,6 +73,11 @@ class PythonTool:
 
     settings: PythonToolSettings
     sandboxes: Sandboxes
+    places: asyncio.Semaphore
+
+    @classmethod
+    def of(cls, settings: PythonToolSettings, sandboxes: Sandboxes) -> PythonTool:
+        return cls(settings, sandboxes, asyncio.Semaphore(settings.at_once))
 
     @property
     def digest(self) -> str:

@@ -130,7 +130,7 @@ class RoundsSession(Session):
         limits = {"tool": NAME, "run": run, "sandbox": tool.digest}
         await self._durable(self._ledger.running(exchange, code, **limits))
         try:
-            async with asyncio.timeout(self._left_s()):
+            async with asyncio.timeout(self._left_s()), tool.places:
                 ran = await tool.sandboxes.arun(code)
         except BaseException as error:
             self._ledger.ran(exchange, (), tool=NAME, run=run, error=type(error).__name__)

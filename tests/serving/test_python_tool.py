@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ import pytest
 from raysafe.control.budgets import Granted
 from raysafe.control.capabilities import Capabilities
 from raysafe.control.sandbox.policy import Policy
+from raysafe.control.sandbox.pool import Pool
 from raysafe.control.sandbox.result import Breach, SandboxUnavailable
 from raysafe.errors import ConfigError
 from raysafe.guards.guard import Message, ToolCall
 from raysafe.serving.backend import Completion, Finish, Piece, Prompt, WritesOnly
 from raysafe.serving.python_tool import PythonToolSettings, definition, read_code, result_text
+from raysafe.serving.service import ServiceConfig, plan_service
 from tests.serving.conftest import TOOLS, Desk, make_desk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.serve]
@@ -339,6 +342,23 @@ async def test_the_time_of_an_answer_is_that_of_all_its_rounds_and_runs(stream: 
     assert desk.audit.rows[-1]["error"] == "TimeoutError"
 
 
+async def test_programs_wait_for_a_place() -> None:
+    running, most = 0, 0
+
+    async def counts() -> Ran:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return Ran()
+
+    sandboxes = Sandboxes(lambda code: counts())
+    desk, _ = desk_for(("", [code()]), sandboxes=sandboxes, tool={"at_once": 2, "calls": 1})
+    await asyncio.gather(*(ask(desk, False) for _ in range(5)))
+    assert (most, len(sandboxes.codes)) == (2, 5)
+
+
 async def test_a_client_that_goes_ends_the_run() -> None:
     sandboxes = Sandboxes(lambda code: asyncio.sleep(30))
     desk, _ = desk_for(sandboxes=sandboxes)
@@ -402,3 +422,53 @@ def test_a_long_output_is_cut_in_its_middle() -> None:
     text = result_text(Ran("a" * 500 + "end", "oops", 1, "memory"), 100)
     assert text.startswith("exit code 1, stopped at its limit of memory\nstdout:\naaaa")
     assert "403 characters are left out" in text and text.endswith("end\nstderr:\noops")
+
+
+async def test_real_programs_run_in_real_sandboxes() -> None:
+    policy = Policy(memory_bytes=256 << 20, wall_seconds=20)
+    with Pool(policy, 1) as pool:
+        desk, _ = desk_for(sandboxes=pool, tool={"policy": policy})  # type: ignore[arg-type]
+        assert (await ask(desk, True))[0] == "Let me see.\n\nIt is 42."
+        assert desk.backend.prompts[1].messages[-1].content == "exit code 0\nstdout:\n42\n"
+        hostile = "import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0)"
+        desk, _ = desk_for(("", [code(hostile)]), sandboxes=pool, tool={"policy": policy})  # type: ignore[arg-type]
+        _, finish, refusal, _ = await ask(desk, False)
+    assert finish == "content_filter" and "system call: ptrace" in refusal
+
+
+def service(tmp_path: Path, **fields: Any) -> ServiceConfig:
+    caps = tmp_path / "capabilities.yaml"
+    caps.write_text("tools: [python]\nautonomy: 3\n")
+    given = {
+        "upstream": "http://127.0.0.1:1/v1",
+        "upstream_model": "big",
+        "unreviewed_upstream": True,
+        "upstream_capabilities": str(caps),
+        "name": "guarded",
+        "store": f"sqlite:///{tmp_path}/store.db",
+    }
+    return ServiceConfig(**given | fields)
+
+
+def test_a_service_with_the_tool_has_its_sandboxes(tmp_path: Path) -> None:
+    policy = tmp_path / "sandbox.yaml"
+    policy.write_text("memory_bytes: 100000000\ndisk_bytes: 2000000\n")
+    plan = plan_service(service(tmp_path, python_tool=True, sandbox_policy=str(policy), python_calls=2))
+    tool = plan.application.gateway.python_tool
+    assert tool is not None and (tool.policy.memory_bytes, tool.calls) == (100_000_000, 2)
+
+
+def test_without_isolation_a_service_with_the_tool_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "sandbox.yaml"
+    policy.write_text("backend: gvisor\n")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SandboxUnavailable, match="no runsc"):
+        plan_service(service(tmp_path, python_tool=True, sandbox_policy=str(policy)))
+
+
+@pytest.mark.parametrize("fields", [{"sandbox_policy": "x.yaml"}, {"python_calls": 3}])
+def test_settings_of_a_tool_that_is_not_there_are_refused(tmp_path: Path, fields: Any) -> None:
+    with pytest.raises(ConfigError, match="has no effect without python_tool"):
+        plan_service(service(tmp_path, **fields))
