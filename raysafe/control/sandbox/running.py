@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from raysafe.control.sandbox.job import Job
+from raysafe.control.sandbox.opening import open_sandbox
 from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.result import Breach, Result
-from raysafe.control.sandbox.sandbox import Sandbox
 from raysafe.control.sandbox.validate import STDOUT, validated
 from raysafe.records.audit import AuditLog
 
@@ -40,7 +41,7 @@ def run(
     """
     job, policy = Job.of(code_or_argv, files), policy or Policy()
     job.check(policy)
-    with Sandbox(policy) as sandbox:
+    with closing(open_sandbox(policy)) as sandbox:
         result = sandbox.run(job)
     report(result, job, audit, on_breach)
     return result if schema is None else replace(result, value=validated(result, schema, output))

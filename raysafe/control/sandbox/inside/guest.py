@@ -13,6 +13,7 @@ import stat
 from typing import Any
 
 import job  # pyright: ignore[reportMissingImports]
+import keeper  # pyright: ignore[reportMissingImports]
 import kernel  # pyright: ignore[reportMissingImports]
 from frames import receive, receive_bytes, send  # pyright: ignore[reportMissingImports]
 
@@ -66,9 +67,13 @@ def give_away() -> None:
 
 def run(control: socket.socket, setup: dict[str, Any], order: dict[str, Any]) -> None:
     """Start the job and wait for its end; in the job's process, returns into its code."""
+    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     heard, tell = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
+        signal.set_wakeup_fd(-1)
         control.detach()
         os.setgroups([])
         os.setresgid(USER, USER, USER)
@@ -80,7 +85,7 @@ def run(control: socket.socket, setup: dict[str, Any], order: dict[str, Any]) ->
     if problem := os.read(heard, 4096):
         send(control, {"failed": problem.decode()})
         os._exit(1)
-    status = wait(child)
+    status = keeper.wait(control, child, woken)
     # what the job left running could change its files while they are taken
     while True:
         try:
@@ -99,14 +104,6 @@ def run(control: socket.socket, setup: dict[str, Any], order: dict[str, Any]) ->
         control.sendall(content)
     control.recv(1)
     os._exit(0)
-
-
-def wait(child: int) -> int:
-    """The wait status of `child`; reaps whatever else ends here."""
-    while True:
-        ended, status = os.waitpid(-1, 0)
-        if ended == child:
-            return status
 
 
 class Files:

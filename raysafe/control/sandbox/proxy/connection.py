@@ -15,7 +15,7 @@ from raysafe.control.sandbox.proxy.traffic import NetworkRequest, Traffic
 
 CHUNK_BYTES = 1 << 14
 _REASONS = {400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed", 408: "Request Timeout",
-            411: "Length Required", 502: "Bad Gateway", 503: "Service Unavailable"}  # fmt: skip
+            411: "Length Required", 502: "Bad Gateway"}  # fmt: skip
 
 
 class Connection:
@@ -39,19 +39,14 @@ class Connection:
     async def serve(self) -> None:
         """Answer the connection's one request, and end it."""
         request = self._traffic.begin()
-        self._traffic.open += 1
         try:
-            if request is None or self._traffic.open > self._rules.connections:
-                raise Refused(503, "too many connections")
             await self._pass(request)
         except Refused as refused:
             await self._tell(refused, request)
         except OSError as error:
             # either side has gone
-            if request is not None:
-                request.verdict = f"broken off: {type(error).__name__}"
+            request.verdict = f"broken off: {type(error).__name__}"
         finally:
-            self._traffic.open -= 1
             self._writer.close()
             with suppress(OSError):
                 await self._writer.wait_closed()
@@ -164,11 +159,10 @@ class Connection:
         await writer.drain()
         self._moved_at = asyncio.get_running_loop().time()
 
-    async def _tell(self, refused: Refused, request: NetworkRequest | None) -> None:
-        if request is not None:
-            request.verdict = refused.reason
-            if not request.host:
-                request.host, request.port, request.method = refused.host, refused.port, refused.method
+    async def _tell(self, refused: Refused, request: NetworkRequest) -> None:
+        request.verdict = refused.reason
+        if not request.host:
+            request.host, request.port, request.method = refused.host, refused.port, refused.method
         if self._answered:
             return
         body = f"{refused.reason}\n".encode()

@@ -6,6 +6,7 @@ A sandbox's network namespace is empty; this socket is all that leads out of it.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import tempfile
@@ -35,6 +36,7 @@ class Proxy:
         self._folder: Path | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._taken = 0
         self._connections: dict[asyncio.Task[None], socket.socket] = {}
 
     @property
@@ -51,6 +53,9 @@ class Proxy:
     def start(self) -> None:
         """Listen; raises OSError."""
         self._folder = Path(tempfile.mkdtemp(prefix="raysafe-proxy-"))
+        if os.geteuid() == 0:
+            # who binds it into the sandbox may be another user, who knows its name
+            self._folder.chmod(0o711)
         loop = self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=loop.run_forever, name="sandbox-proxy", daemon=True)
         self._thread.start()
@@ -88,24 +93,36 @@ class Proxy:
         asyncio.get_running_loop().add_reader(listening, self._accept)
 
     def _accept(self) -> None:
+        """Take a connection. What is over the limits isn't taken at all: it waits, or is refused, at no cost here."""
         with suppress(BlockingIOError, ConnectionAbortedError):
             connected, _ = self._listening.accept()
             connected.setblocking(False)
             task = asyncio.create_task(self._serve(connected))
             self._connections[task] = connected
             task.add_done_callback(self._ended)
+            self._taken += 1
+        if self._taken >= self.traffic.rules.requests:
+            self._stop_listening()
+        elif len(self._connections) >= self.traffic.rules.connections:
+            asyncio.get_running_loop().remove_reader(self._listening)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         # one that was cancelled before it began has closed nothing
         self._connections.pop(task).close()
+        if self._listening.fileno() != -1:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _stop_listening(self) -> None:
+        if self._listening.fileno() != -1:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
 
     async def _serve(self, connected: socket.socket) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connected, limit=MOST_BYTES)
         await Connection(reader, writer, self.traffic, self._resolve, self._own).serve()
 
     async def _end(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._listening)
-        self._listening.close()
+        self._stop_listening()
         under_way = list(self._connections)
         for task in under_way:
             task.cancel()

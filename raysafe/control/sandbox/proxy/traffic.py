@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from raysafe.control.sandbox.proxy.http_head import Refused
 from raysafe.control.sandbox.proxy.rules import NetworkRules
@@ -25,27 +25,19 @@ class NetworkRequest:
     """allowed, or why it was refused or cut off."""
 
 
-@dataclass
 class Traffic:
-    """A sandbox's: requests in their order, and how many more there were than are kept."""
+    """A sandbox's requests in their order, and how many bytes passed."""
 
-    rules: NetworkRules
-    requests: list[NetworkRequest] = field(default_factory=list)
-    unrecorded: int = 0
-    open: int = 0
-    _bytes: int = 0
+    def __init__(self, rules: NetworkRules) -> None:
+        self.rules = rules
+        self.requests: list[NetworkRequest] = []
+        self._bytes = 0
+        self._bucket = TokenBucket(rules.bytes_per_s, rules.burst_bytes)
 
-    def __post_init__(self) -> None:
-        self._bucket = TokenBucket(self.rules.bytes_per_s, self.rules.burst_bytes)
-
-    def begin(self) -> NetworkRequest | None:
-        """A record of one more request; None where there were too many to keep or to answer."""
-        if len(self.requests) >= self.rules.requests:
-            self.unrecorded += 1
-            return None
-        request = NetworkRequest()
-        self.requests.append(request)
-        return request
+    def begin(self) -> NetworkRequest:
+        """A record of one more request."""
+        self.requests.append(NetworkRequest())
+        return self.requests[-1]
 
     async def passing(self, size: int) -> None:
         """Wait until so many bytes may pass; raises Refused where they are too many."""
