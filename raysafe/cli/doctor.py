@@ -206,6 +206,23 @@ def _sandbox() -> Iterator[Finding]:
     )
     remedy = "" if landlock else "boot with lsm=landlock,…; without it programs run only under `execute: true`"
     yield Finding("Landlock", "ok" if landlock else "warn", f"ABI {landlock}" if landlock else "none", remedy)
+    yield _gvisor()
+
+
+def _gvisor() -> Finding:
+    """Whether a policy may ask for gVisor."""
+    from raysafe.control.sandbox.opening import check_isolation
+    from raysafe.control.sandbox.policy import Policy
+    from raysafe.control.sandbox.result import SandboxUnavailable
+
+    runsc = shutil.which("runsc")
+    if runsc is None:
+        return Finding("gVisor", "ok", "no runsc: sandboxes are bubblewrap's")
+    try:
+        check_isolation(Policy(backend="gvisor"))
+    except SandboxUnavailable as error:
+        return Finding("gVisor", "warn", str(error), "needed for sandboxes whose policy says `backend: gvisor` alone")
+    return Finding("gVisor", "ok", f"{runsc}, for policies that say `backend: gvisor`")
 
 
 def _disk() -> Finding:

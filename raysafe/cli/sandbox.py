@@ -13,6 +13,7 @@ from pydantic import Field
 from raysafe.cli.output import print_json, printable
 from raysafe.config import read_yaml
 from raysafe.control.sandbox import Policy, Result, run
+from raysafe.control.sandbox.proxy.traffic import ALLOWED
 from raysafe.errors import ConfigError
 
 USAGE = "usage: raysafe sandbox run [OPTIONS] FILE.py | -- PROGRAM [ARGUMENTS…]"
@@ -71,6 +72,10 @@ def show(result: Result, *, as_json: bool) -> None:
         print(f"raysafe: the {result.limit_hit} limit was hit", file=sys.stderr)
     for breach in result.breaches:
         print(f"raysafe: breach, stopped: {breach.what}: {printable(breach.detail)}", file=sys.stderr)
+    for request in result.usage.network:
+        if request.verdict != ALLOWED:
+            place = f"{request.host}:{request.port}" if request.host else "a request"
+            print(f"raysafe: network: {printable(place)}: {request.verdict}", file=sys.stderr)
     for name, why in result.refused.items():
         print(f"raysafe: not taken out: {printable(name)}: {why}", file=sys.stderr)
 
