@@ -1,4 +1,4 @@
-"""What stands beside a gateway: the audit log, the kill switch and keys, the counters of budgets, the holds, and the
+"""What stands beside a gateway: the audit log, the kill switch and keys, the counters of budgets, the holds, the
 recorder of figures, and the sandboxes of its tool.
 """
 

@@ -248,7 +248,7 @@ def open_room(
     audit = AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
     plane = ControlPlane(url, name, names=names)
     sandboxes = None if python_tool is None else Pool(python_tool.policy, python_tool.ready)
-    return ControlRoom(audit, plane, Budgets(url), Holds(Store(url, wait_s=WAIT_S)), sandboxes)
+    return ControlRoom(audit, plane, Budgets(url), Holds(Store(url, wait_s=WAIT_S)), sandboxes=sandboxes)
 
 
 def start_service(config: ServiceConfig) -> Service:
