@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,8 @@ from raysafe.cli.arguments import AsJson
 from raysafe.cli.output import print_json, print_table
 from raysafe.errors import StorageError
 from raysafe.records.audit import AuditLog, audit_folder
-from raysafe.records.audit_chain import SUFFIX, read_rows
+from raysafe.records.audit_chain import SUFFIX
+from raysafe.records.audit_read import search, wanted
 from raysafe.records.audit_verify import verify as verify_folder
 
 Folder = Annotated[str | None, tyro.conf.arg(help="Folder of the log; RAYSAFE_AUDIT or audit/ beside the store.")]
@@ -48,17 +49,23 @@ def verify(
     return 1 if objections or any(r.problems for r in reports) else 0
 
 
-def show(*, last: int = 20, writer: str | None = None, folder: Folder = None, as_json: AsJson = False) -> int:
+def show(
+    *,
+    last: int = 20,
+    writer: str | None = None,
+    kind: Annotated[str | None, tyro.conf.arg(help="Rows of this kind alone, such as verdict or killed.")] = None,
+    subject: Annotated[str | None, tyro.conf.arg(help="Rows on this request, model or key alone.")] = None,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> int:
     """The latest rows of all chains, or of one."""
-    found = []
-    for path in _chains(_folder(folder), writer):
-        recent = deque((row for _, row in read_rows(path) if row is not None), maxlen=last)
-        found += [{"chain": path.name.removesuffix(SUFFIX)} | row for row in recent]
-    found = sorted(found, key=lambda row: row["time"])[-last:]
+    keep = wanted(kind or "", subject or "")
+    found = search(_folder(folder), keep, most=last, pattern=writer or "*", looks=sys.maxsize)
+    shown = [{"chain": each.chain} | each.row for each in reversed(found.rows)]
     if as_json:
-        print_json(found)
+        print_json(shown)
         return 0
-    rows = [(r["time"][:19], r["chain"], r["seq"], r["kind"], r["actor"], r["subject"], r["details"]) for r in found]
+    rows = [(r["time"][:19], r["chain"], r["seq"], r["kind"], r["actor"], r["subject"], r["details"]) for r in shown]
     print_table(("time", "chain", "row", "kind", "actor", "subject", "details"), rows)
     return 0
 

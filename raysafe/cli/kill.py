@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated
 
 import tyro
@@ -14,10 +13,10 @@ from raysafe.control.kill_log import ALL, KillLog, Order
 from raysafe.control.kill_orders import in_force, kill, read_orders
 from raysafe.control.leases import await_seen, holders
 from raysafe.control.people import person
+from raysafe.control.targets import check_target
 from raysafe.errors import ConfigError
 from raysafe.records import store as records
 from raysafe.records.audit import audit_folder
-from raysafe.records.registry import Registry
 
 Model = Annotated[
     str | None,
@@ -73,15 +72,7 @@ def target_of(store: records.Store, model: str | None, everything: bool) -> str:
         raise ConfigError("what is meant? Give the name of a model, or --all")
     if model is None:
         return ALL
-    with store.reading() as session:
-        serving = {name for holder in holders(session) for name in holder.names}
-        ordered = {stored.order.target for stored in read_orders(session)}
-    versions = Registry(store).list()
-    known = serving | ordered | {name for version in versions for name in (version.name, version.label, version.digest)}
-    if model not in known:
-        near = difflib.get_close_matches(model, known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"gateways serve {', '.join(sorted(serving)) or 'nothing now'}"
-        raise ConfigError(f"no gateway and no registered model is called '{model}'; {hint} (--all closes everything)")
+    check_target(store, model)
     return model
 
 

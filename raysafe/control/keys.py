@@ -56,7 +56,11 @@ class KeyRing:
 
     def identify(self, secret: str) -> Key | None:
         """The secret's key, or None, also where it has expired."""
-        digest, found = _digest(secret), None
+        return self.with_digest(_digest(secret))
+
+    def with_digest(self, digest: str) -> Key | None:
+        """The key that is kept as this digest of its secret, or None, also where it has expired."""
+        found = None
         for key in self._keys:
             if hmac.compare_digest(digest, key.sha256):
                 found = key

@@ -99,6 +99,30 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
     return ((number, row if ended else None) for number, row, ended in read_lines(path))
 
 
+def read_back(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Rows of a chain's file, the newest first, reading no more of it than is asked for; None where a line is no row.
+
+    A last line without its end, which is being written, is left out.
+    """
+    with open(path, "rb") as file:
+        position, rest = os.fstat(file.fileno()).st_size, b""
+        whole = False
+        while position > 0:
+            start = max(0, position - BLOCK_BYTES)
+            rest = os.pread(file.fileno(), position - start, start) + rest
+            position = start
+            first, *lines = rest.split(b"\n") if start == 0 or b"\n" in rest else (rest,)
+            rest = first
+            if not lines:
+                continue
+            if not whole:
+                # what stands after the last end of a line is no line yet
+                lines, whole = lines[:-1], True
+            yield from map(parse_row, reversed(lines))
+        if whole:
+            yield parse_row(rest)
+
+
 def open_chain(folder: Path, writer: str, unique: bool) -> tuple[str, int]:
     """Open a chain's file for this process alone; returns its writer's name and the descriptor."""
     if not re.fullmatch(r"\w[\w.-]*", writer):

@@ -23,11 +23,10 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from raysafe.control.held import Hold
 from raysafe.control.keys import Key, Scope
 from raysafe.control.measures import Measures
 from raysafe.control.trusted import TrustedModel
-from raysafe.errors import ConfigError, RaySafeError
+from raysafe.errors import ConfigError
 from raysafe.guards.guard import Endpoint, Exchange, Message, Tool
 from raysafe.serving.answering import AnsweringSession
 from raysafe.serving.asking import Asking
@@ -83,7 +82,7 @@ class Gateway:
         self._asking = Asking(backend, settings.answer_tokens, settings.request_timeout_s)
         self._standings = Standings(settings, self._asking, room)
         crowd, self._bodies = Crowd(settings.max_requests), Crowd(settings.max_requests)
-        desk = self._desk = HoldDesk(room.holds, settings.model, settings.hold_hours)
+        desk = self._desk = HoldDesk(room.holds, room.audit, settings.model, settings.hold_hours)
         self._post = Post(
             backend,
             self._metrics,
@@ -193,17 +192,8 @@ class Gateway:
             session = DeliverySession(self._post, self._standings.of(hold.tenant, measures), released)
             return await whole_response(request.receive, self._door, session.whole(), session.headers)
         if not own:
-            await self._note_reading(key, hold)
+            await self._desk.note_reading(key, hold)
         return body_response(describe(hold, reviewer=not own, state=hold.state(datetime.now(UTC))))
-
-    async def _note_reading(self, key: Key, hold: Hold) -> None:
-        """Record who reads what was held, before it leaves; raises ApiError 503 where that can't be recorded."""
-        details = {"tenant": hold.tenant, "service": hold.service, "place": hold.place, "sha256": hold.digest}
-        try:
-            await asyncio.shield(asyncio.wrap_future(self._room.audit.submit("read", key.id, hold.id, details)))
-        except RaySafeError as error:
-            message = f"the audit log can't be written: {type(error).__name__}"
-            raise ApiError(503, message, kind="server_error", code="audit_failed") from error
 
     async def decide(self, request: Request, hold_id: str) -> Response:
         key = self._authenticate(request, "reviewer", "operator")

@@ -11,6 +11,7 @@ from raysafe.control.keys import Key
 from raysafe.errors import ConfigError, StorageError
 from raysafe.guards.decision import Decision
 from raysafe.guards.guard import Exchange
+from raysafe.serving.ledger import AuditWriter, recorded
 from raysafe.serving.refusals import HOLD
 from raysafe.serving.wire.errors import ApiError
 
@@ -36,8 +37,8 @@ class Shelf(Protocol):
 class HoldDesk:
     """One gateway's; without a shelf nothing is kept, and a hold is a refusal."""
 
-    def __init__(self, shelf: Shelf | None, service: str, hours: float) -> None:
-        self._shelf, self._service, self._hours = shelf, service, hours
+    def __init__(self, shelf: Shelf | None, audit: AuditWriter, service: str, hours: float) -> None:
+        self._shelf, self._audit, self._service, self._hours = shelf, audit, service, hours
 
     async def keep(self, exchange: Exchange, decision: Decision, finish: str, counts: tuple[int, int]) -> str | None:
         """Keep what a guard held; its id, or None where it can't be kept: then it is a refusal."""
@@ -97,6 +98,11 @@ class HoldDesk:
         if hold is None or hold.service != self._service or not (own or _may_see(key, hold)):
             raise ApiError(404, f"nothing is held as '{hold_id[:64]}'", code="hold_not_found")
         return hold
+
+    async def note_reading(self, key: Key, hold: Hold) -> None:
+        """Record who reads what was held, before it leaves; raises ApiError 503 where that can't be recorded."""
+        details = {"tenant": hold.tenant, "service": hold.service, "place": hold.place, "sha256": hold.digest}
+        await recorded(self._audit.submit("read", key.id, hold.id, details))
 
     async def released(self, hold: Hold) -> Hold | None:
         """The hold, where it was released and the audit log says so too."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from raysafe.errors import RaySafeError
 from raysafe.guards.decision import Decision
 from raysafe.guards.guard import Exchange
+from raysafe.serving.wire.errors import ApiError
 
 ACTOR = "gateway"
 
@@ -19,6 +22,15 @@ class AuditWriter(Protocol):
     def submit(self, kind: str, actor: str, subject: str, details: dict[str, Any]) -> Future[Any]: ...
 
     def close(self) -> None: ...
+
+
+async def recorded(row: Future[Any]) -> None:
+    """Wait until a row is durable; raises ApiError 503 where it can't be made so. It is written in any case."""
+    try:
+        await asyncio.shield(asyncio.wrap_future(row))
+    except RaySafeError as error:
+        message = f"the audit log can't be written: {type(error).__name__}"
+        raise ApiError(503, message, kind="server_error", code="audit_failed") from error
 
 
 class Ledger:
