@@ -68,6 +68,8 @@ def describe(service: Service) -> str:
         f"Serving {service.label} as '{service.model}' under the policy '{service.policy.name}'",
         f"  base URL  {service.url}/v1",
     ]
+    if service.dashboard:
+        lines.append(f"  dashboard {service.dashboard}   (sign in with a key of the scope reviewer or operator)")
     if service.note:
         lines.append(f"  note      {service.note}")
     if service.key:

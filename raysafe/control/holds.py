@@ -68,6 +68,14 @@ class Holds:
                 query = query.where(HoldRow.outcome.is_(None), HoldRow.expires > store_now(session))
             return [_hold(row) for row in session.scalars(query)]
 
+    def count_pending(self, service: str, tenant: str | None = None) -> int:
+        """How many wait for a decision, of one tenant or of all."""
+        with self._store.reading() as session:
+            waits = [HoldRow.service == service, HoldRow.outcome.is_(None), HoldRow.expires > store_now(session)]
+            if tenant is not None:
+                waits.append(HoldRow.tenant == tenant)
+            return session.scalar(select(func.count(HoldRow.id)).where(*waits)) or 0
+
     def decide(self, hold_id: str, outcome: Outcome, *, reviewer: str, note: str) -> Hold:
         """Release or refuse what waits; the audit row is durable first.
 

@@ -16,6 +16,8 @@ from raysafe.config import Config
 PREFIX = "rs-"
 NAME = r"^\w[\w.@-]*$"
 Scope = Literal["user", "reviewer", "operator"]
+HOUSE = "default"
+"""The tenant of who runs the service: keys that name no other are its own."""
 
 
 class Key(Config):
@@ -24,7 +26,7 @@ class Key(Config):
     id: str = Field(pattern=NAME, max_length=64, description="Names the key in audit rows and budgets.")
     sha256: str = Field(min_length=64, max_length=64)
     tenant: str = Field(
-        default="default", pattern=NAME, max_length=64, description="Whose key it is; budgets and policies go by it."
+        default=HOUSE, pattern=NAME, max_length=64, description="Whose key it is; budgets and policies go by it."
     )
     scopes: tuple[Scope, ...] = Field(
         default=("user",), min_length=1, description="user asks the model, reviewer decides, operator runs the service."
@@ -32,9 +34,19 @@ class Key(Config):
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     expires: AwareDatetime | None = Field(default=None, description="From then on it opens nothing; none: never.")
 
+    def reviews(self, tenant: str) -> bool:
+        """Whether it sees and decides what concerns a tenant: operators do for all, reviewers for their own."""
+        return "operator" in self.scopes or ("reviewer" in self.scopes and self.tenant == tenant)
+
+    @property
+    def reviews_all(self) -> bool:
+        """Whether it decides what concerns every tenant, such as whether a model is served: operators, and reviewers
+        of the house's own tenant."""
+        return self.reviews(HOUSE)
+
 
 def new_key(
-    key_id: str, tenant: str = "default", scopes: Sequence[Scope] = ("user",), expires: datetime | None = None
+    key_id: str, tenant: str = HOUSE, scopes: Sequence[Scope] = ("user",), expires: datetime | None = None
 ) -> tuple[Key, str]:
     """(what is kept, the secret). The secret has 256 random bits, so that one round of SHA-256 hides it."""
     secret = PREFIX + secrets.token_urlsafe(32)

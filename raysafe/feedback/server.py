@@ -18,6 +18,7 @@ from raysafe.errors import DataError, StorageError
 from raysafe.feedback.desk import Desk, Turn
 from raysafe.feedback.frames import read_frame
 from raysafe.feedback.judgements import AlreadyJudged, Choice
+from raysafe.runtime.web import page_headers
 
 logger = logging.getLogger(__name__)
 
@@ -25,18 +26,10 @@ STATIC = Path(__file__).parent / "static"
 BODY_BYTES = 16 << 10
 COMPARE, RATE = "Which one is better?", "How good is this?"
 LONGEST_S = 86_400.0
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+HEADERS = page_headers(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class Answer(BaseModel):

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -31,8 +32,10 @@ from raysafe.guards.guard import Endpoint, Exchange, Message, Tool
 from raysafe.serving.answering import AnsweringSession
 from raysafe.serving.asking import Asking
 from raysafe.serving.backend import Backend
-from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.control_room import ControlRoom, Records
 from raysafe.serving.crowd import Crowd
+from raysafe.serving.dashboard.app import Dashboard
+from raysafe.serving.dashboard.office import PREFIX, Office
 from raysafe.serving.delivery import DeliverySession
 from raysafe.serving.door import Door
 from raysafe.serving.health import Health
@@ -57,7 +60,7 @@ from raysafe.serving.wire.text import TextFormat, model_card
 from raysafe.serving.wire.vectors import ActRequest, EmbeddingRequest, PredictRequest
 from raysafe.serving.writing import TextRequest, WritingSession
 
-PREFIXES: dict[Endpoint, str] = {
+ID_PREFIXES: dict[Endpoint, str] = {
     "chat": "chatcmpl",
     "completions": "cmpl",
     "embeddings": "embd",
@@ -138,9 +141,24 @@ class Gateway:
             ("/openapi.json", self.schema),
         ):
             app.add_api_route(path, handler, methods=["GET"], response_model=None)
+        if self._room.records is not None:
+            app.mount(PREFIX, self._dashboard(self._room.records))
         app.add_exception_handler(ApiError, _answer_api_error)
         app.add_exception_handler(HTTPException, _answer_http_error)
         return app
+
+    def _dashboard(self, records: Records) -> Starlette:
+        room = self._room
+        office = Office(
+            self._settings.model,
+            records.store,
+            records.audit_folder,
+            room.audit,
+            room.plane,
+            self._desk,
+            lambda: self._standings.label,
+        )
+        return Dashboard(office).app()
 
     async def chat(self, request: Request) -> Response:
         key, asked = await self._asked(request, ChatRequest)
@@ -239,7 +257,7 @@ class Gateway:
         token_limit: int | None = None,
         tools: tuple[Tool, ...] = (),
     ) -> Exchange:
-        request_id = f"{PREFIXES[endpoint]}-{secrets.token_hex(12)}"
+        request_id = f"{ID_PREFIXES[endpoint]}-{secrets.token_hex(12)}"
         exchange = Exchange(
             request_id,
             key.id,

@@ -89,13 +89,13 @@ class HoldDesk:
     async def pending(self, key: Key) -> list[dict[str, Any]]:
         """What waits for a decision that this key's owner may see."""
         found = await _stored(asyncio.to_thread(self._shelf_or_error().list, self._service))
-        return [_facts(hold) for hold in found if _may_see(key, hold)]
+        return [_facts(hold) for hold in found if key.reviews(hold.tenant)]
 
     async def show(self, key: Key, hold_id: str) -> Hold:
         """A hold that concerns this key: its own, or one that it may review; raises ApiError 404."""
         hold = await _stored(asyncio.to_thread(self._shelf_or_error().get, hold_id))
         own = hold is not None and (hold.tenant, hold.key_id) == (key.tenant, key.id)
-        if hold is None or hold.service != self._service or not (own or _may_see(key, hold)):
+        if hold is None or hold.service != self._service or not (own or key.reviews(hold.tenant)):
             raise ApiError(404, f"nothing is held as '{hold_id[:64]}'", code="hold_not_found")
         return hold
 
@@ -150,11 +150,6 @@ def _facts(hold: Hold) -> dict[str, Any]:
 def _not_released(hold_id: str) -> ApiError:
     message = f"'{hold_id[:64]}' releases no such request: it isn't released, was used, or was on another one"
     return ApiError(409, message, code="hold_not_released", param=HOLD)
-
-
-def _may_see(key: Key, hold: Hold) -> bool:
-    """Operators see all tenants' holds, reviewers their own tenant's."""
-    return "operator" in key.scopes or ("reviewer" in key.scopes and key.tenant == hold.tenant)
 
 
 async def _stored(work: Any) -> Any:

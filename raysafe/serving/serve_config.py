@@ -26,7 +26,7 @@ _ELSEWHERE = {
     "new_key": "`raysafe keys make`",
 }
 _PATHS = ("policy", "chat_template", "sandbox_policy", "upstream_capabilities")
-_GATEWAYS_OWN = ("policy", "gateways", "max_gateways", "python_tool", "sandbox_policy", "python_calls")
+_GATEWAYS_OWN = ("policy", "gateways", "max_gateways", "python_tool", "sandbox_policy", "python_calls", "dashboard")
 
 
 def gateway(args: dict[str, Any]) -> Any:

@@ -36,7 +36,7 @@ from raysafe.records.registry import Registry
 from raysafe.records.store import Store, default_url, open_store
 from raysafe.records.versions import ModelVersion
 from raysafe.serving.application import Application, Placement
-from raysafe.serving.control_room import ControlRoom
+from raysafe.serving.control_room import ControlRoom, Records
 from raysafe.serving.deploy import Deployment, deploy
 from raysafe.serving.python_tool import PythonToolSettings
 from raysafe.serving.replicas import ReplicaSettings
@@ -44,6 +44,10 @@ from raysafe.serving.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from raysafe.serving.upstream import UpstreamSettings
+
+
+PEOPLE_WAIT_S = 5.0
+"""Longest wait of the dashboard for the store."""
 
 
 class ServiceConfig(Placement):
@@ -85,6 +89,9 @@ class ServiceConfig(Placement):
         default=None, description="YAML policy of the tool's sandbox; the default one where it is left out."
     )
     python_calls: int = Field(default=4, ge=1, le=64, description="Most calls of the tool python in one answer.")
+    dashboard: bool = Field(
+        default=True, description="Serve /dashboard, for people with a reviewer's or an operator's key."
+    )
     unreviewed_upstream: bool = Field(
         default=False, description="Say that nobody has reviewed the model behind the upstream; kept in the audit log."
     )
@@ -93,8 +100,8 @@ class ServiceConfig(Placement):
 class Service:
     """A running service. `key` is the secret of the API key that this start made, None where it made none."""
 
-    def __init__(self, deployment: Deployment, plan: Plan, key: str | None) -> None:
-        self._deployment = deployment
+    def __init__(self, deployment: Deployment, plan: Plan, key: str | None, dashboard: bool) -> None:
+        self._deployment, self._dashboard = deployment, dashboard
         self.label, self.policy, self.key = plan.label, plan.policy, key
         self.model = plan.application.gateway.model
 
@@ -102,6 +109,11 @@ class Service:
     def url(self) -> str:
         """Without a path: clients take `url` + /v1 as their base."""
         return self._deployment.url
+
+    @property
+    def dashboard(self) -> str | None:
+        """Where people look on; None where there is no such page."""
+        return f"{self.url}/dashboard" if self._dashboard else None
 
     @property
     def note(self) -> str | None:
@@ -175,7 +187,8 @@ def plan_service(config: ServiceConfig) -> Plan:
         request_timeout_s=config.request_timeout_s,
         python_tool=_python_tool(config),
     )
-    room = partial(open_room, url, application, name, names, gateway.python_tool)
+    parts = {"dashboard": config.dashboard, "python_tool": gateway.python_tool}
+    room = partial(open_room, url, application, name, names, **parts)
     return Plan(Application(application, gateway, model, room), label, policy, version)
 
 
@@ -242,13 +255,24 @@ def _python_tool(config: ServiceConfig) -> PythonToolSettings | None:
 
 
 def open_room(
-    url: str, application: str, name: str, names: tuple[str, ...], python_tool: PythonToolSettings | None = None
+    url: str,
+    application: str,
+    name: str,
+    names: tuple[str, ...],
+    *,
+    dashboard: bool = False,
+    python_tool: PythonToolSettings | None = None,
 ) -> ControlRoom:
     """A gateway's, all of it over one store; names: others by which a kill order reaches the service `name`."""
-    audit = AuditLog(audit_folder(url), writer=f"gateway-{application}", unique=True)
+    folder = audit_folder(url)
+    audit = AuditLog(folder, writer=f"gateway-{application}", unique=True)
     plane = ControlPlane(url, name, names=names)
     sandboxes = None if python_tool is None else Pool(python_tool.policy, python_tool.ready)
-    return ControlRoom(audit, plane, Budgets(url), Holds(Store(url, wait_s=WAIT_S)), sandboxes=sandboxes)
+    # of its own: what people look at waits longer than what requests wait for, and in no request's way
+    records = Records(Store(url, wait_s=PEOPLE_WAIT_S), folder) if dashboard else None
+    return ControlRoom(
+        audit, plane, Budgets(url), Holds(Store(url, wait_s=WAIT_S)), records=records, sandboxes=sandboxes
+    )
 
 
 def start_service(config: ServiceConfig) -> Service:
@@ -267,7 +291,7 @@ def start_service(config: ServiceConfig) -> Service:
             with suppress(Exception), open_store(url) as store:  # the first error is the one to tell
                 KeyStore(store).forget(made[0].id)
         raise
-    return Service(deployment, plan, made[1] if made else None)
+    return Service(deployment, plan, made[1] if made else None, config.dashboard)
 
 
 def acknowledge(config: ServiceConfig, plan: Plan) -> None:

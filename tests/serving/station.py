@@ -49,7 +49,7 @@ def main(options: dict[str, Any]) -> None:
     from raysafe.guards.policy import Policy
     from raysafe.records.audit import AuditLog, audit_folder
     from raysafe.records.store import open_store
-    from raysafe.serving.control_room import ControlRoom
+    from raysafe.serving.control_room import ControlRoom, Records
     from raysafe.serving.gateway import Gateway
     from raysafe.serving.settings import GatewaySettings
 
@@ -61,7 +61,8 @@ def main(options: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (options["file_bytes"], resource.RLIM_INFINITY))
     settings = GatewaySettings(model="m", policy=Policy.parse(options.get("policy", {"guards": []})))
     model = SlowWriter(options.get("words", 40), options.get("pause_s", 0.0))
-    room = ControlRoom(audit, ControlPlane(url, "m"), Budgets(url), Holds(open_store(url)))
+    records = Records(open_store(url), audit_folder(url))
+    room = ControlRoom(audit, ControlPlane(url, "m"), Budgets(url), Holds(open_store(url)), records=records)
     app = Gateway(settings, model, room).app()
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False, backlog=2048))
 

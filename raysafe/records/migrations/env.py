@@ -7,7 +7,8 @@ from alembic import context
 import raysafe.records.control_tables
 import raysafe.records.hold_table
 import raysafe.records.intervention_table
-import raysafe.records.monitor_tables  # noqa: F401
+import raysafe.records.monitor_tables
+import raysafe.records.session_table  # noqa: F401
 from raysafe.records.tables import Base
 
 connection = context.config.attributes["connection"]
