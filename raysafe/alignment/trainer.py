@@ -161,8 +161,6 @@ class OnlineTrainer:
             for key, value in state.items():
                 if isinstance(value, Tensor):
                     state[key] = value.to(device)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _plan(self, rows: pa.Table) -> list[tuple[np.ndarray, bool]]:
         """This rank's micro-batches; the flag is False for one that only keeps the ranks in step."""

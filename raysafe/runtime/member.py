@@ -143,10 +143,19 @@ class Host:
         """Roles that share the GPU make room for one of them, where they can."""
         if not self.gpus:
             return
-        for role, part in self.parts.items():
-            if role != but and role not in self.away and hasattr(part, "offload") and hasattr(part, "onload"):
-                part.offload()
-                self.away.add(role)
+        leaving = [
+            role
+            for role, part in self.parts.items()
+            if role != but and role not in self.away and hasattr(part, "offload") and hasattr(part, "onload")
+        ]
+        for role in leaving:
+            self.parts[role].offload()
+            self.away.add(role)
+        if leaving and self.device == "cuda":
+            import torch
+
+            # what left stays reserved otherwise, and other processes may have a share of this GPU
+            torch.cuda.empty_cache()
 
     def _answer(self, work: Callable[[], Any]) -> Any:
         try:
