@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": ("raysafe.cli.serve", "Serve an approved model behind guards, with an OpenAI-compatible API."),
     "keys": ("raysafe.cli.keys", "API keys: list, make, rotate and revoke them."),
     "holds": ("raysafe.cli.holds", "Decide on what guards have held for a person."),
+    "incidents": ("raysafe.cli.incidents", "What was blocked, held and corrected: list, correct, export for training."),
     "kill": ("raysafe.cli.kill", "Close a model, or everything, at every gateway at once."),
     "restore": ("raysafe.cli.restore", "Open again what was killed: by a second person."),
     "sandbox": ("raysafe.cli.sandbox", "Run code that isn't trusted where it can reach nothing."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +14,9 @@ from raysafe.config import Config
 from raysafe.data.cache import written_whole
 from raysafe.data.readers import read
 from raysafe.errors import ConfigError, DataError
+from raysafe.models.generate.answers import answer_prompts
+from raysafe.models.generate.engine import SamplingParams
 from raysafe.runtime.cluster import Needs
-from raysafe.runtime.pool import parallel_map
 
 
 class PairsConfig(Config):
@@ -43,46 +43,16 @@ class Written(NamedTuple):
     without: int
 
 
-class Answerer:
-    """Appends the column `answers`, `n` texts a prompt; holds one loaded engine."""
-
-    def __init__(self, config: PairsConfig) -> None:
-        from raysafe.models.chat import ChatFormat
-        from raysafe.models.generate.engine import SamplingParams
-        from raysafe.models.generate.load import load_engine
-        from raysafe.models.language import load_tokenizer
-
-        self.n = config.n
-        self.chat = ChatFormat(load_tokenizer(config.model), config.chat_template)
-        self.engine = load_engine(
-            config.model, tokenizer=self.chat.tokenizer, device="cuda" if config.gpus_per_worker else "cpu"
-        )
-        self.sampling = SamplingParams(
-            max_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed, n=config.n
-        )
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        (prompt_ids,) = self.chat.encode_batch(table["prompt"].to_pylist())
-        answers: list[list[str]] = [[] for _ in range(table.num_rows)]
-        for generation in self.engine.generate(prompt_ids, self.sampling):
-            answers[generation.prompt].append(generation.text)
-        return table.append_column("answers", pa.array(answers, pa.list_(pa.string())))
-
-
 def write_pairs(config: PairsConfig) -> Written:
     """Generate and write; raises DataError where no prompt got two answers that differ."""
     target = Path(config.to)
     if target.exists():
         raise ConfigError(f"{target} is there already: give another --to")
     prompts = read(config.prompts, "prompts", limit=config.limit).table
-    needs = Needs(workers=config.workers, gpus=config.gpus_per_worker)
-    table = parallel_map(
-        partial(Answerer, config), prompts, needs=needs, description="answers to compare", address=config.address
-    )
-    groups = [pairs_of(answers) for answers in table["answers"].to_pylist()]
+    groups = [pairs_of(answers) for answers in _answers(config, prompts)]
     rows = [
         {"prompt": prompt, "a": _message(a), "b": _message(b)}
-        for prompt, pairs in zip(table["prompt"].to_pylist(), groups, strict=True)
+        for prompt, pairs in zip(prompts["prompt"].to_pylist(), groups, strict=True)
         for a, b in pairs
     ]
     if not rows:
@@ -90,6 +60,21 @@ def write_pairs(config: PairsConfig) -> Written:
     with written_whole(target) as path:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return Written(len(rows), sum(not pairs for pairs in groups))
+
+
+def _answers(config: PairsConfig, prompts: pa.Table) -> list[list[str]]:
+    sampling = SamplingParams(
+        max_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed, n=config.n
+    )
+    return answer_prompts(
+        config.model,
+        prompts,
+        sampling,
+        needs=Needs(workers=config.workers, gpus=config.gpus_per_worker),
+        description="answers to compare",
+        chat_template=config.chat_template,
+        address=config.address,
+    )
 
 
 def pairs_of(answers: list[str]) -> list[tuple[str, str]]:

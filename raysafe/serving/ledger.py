@@ -50,6 +50,9 @@ class Ledger:
             "verdicts": [verdict.record() for verdict in decision.verdicts],
             "not_run": dict(decision.not_run),
         }
+        if self._record_text and decision.stage == "input":
+            # who says each of the first texts; those after them are calls and tools
+            details["roles"] = [message.role for message in exchange.messages]
         if decision.stage == "tool_call":
             details["tools"] = [call.name for call in exchange.tool_calls]
         return self._write("verdict", exchange, details | more, texts)

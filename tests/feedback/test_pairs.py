@@ -9,11 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from raysafe.data.readers import read
 from raysafe.errors import ConfigError
 from raysafe.feedback import pairs
 from raysafe.feedback.items import read_items
-from raysafe.feedback.pairs import Answerer, PairsConfig, pairs_of, write_pairs
+from raysafe.feedback.pairs import PairsConfig, pairs_of, write_pairs
 from raysafe.models.generate.engine import SamplingParams
 
 
@@ -34,26 +33,26 @@ def test_every_two_different_answers_are_a_pair() -> None:
     assert pairs_of(["x", "x"]) == pairs_of([""]) == []
 
 
-def test_each_prompt_gets_as_many_answers_as_asked_for_and_the_seed_repeats_them(tmp_path: Path) -> None:
-    asked = config(tmp_path, n=3)
-    prompts = read(asked.prompts, "prompts").table
-    answers = Answerer(asked)(prompts)["answers"].to_pylist()
-    assert [len(some) for some in answers] == [3, 3, 3] and len(set(answers[0])) > 1
-    assert Answerer(asked)(prompts)["answers"].to_pylist() == answers
-
-
-def test_answers_are_drawn_as_the_settings_say(tmp_path: Path) -> None:
+def test_answers_are_drawn_as_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = config(tmp_path, n=3, temperature=0.5, seed=7, max_new_tokens=9)
-    assert Answerer(asked).sampling == SamplingParams(max_tokens=9, temperature=0.5, seed=7, n=3)
+    seen: list[Any] = []
+
+    def answer(model: str, prompts: pa.Table, sampling: SamplingParams, **settings: Any) -> list[list[str]]:
+        seen.append((model, sampling))
+        return [["x", "y", "z"]] * prompts.num_rows
+
+    monkeypatch.setattr(pairs, "answer_prompts", answer)
+    assert write_pairs(asked).pairs == 9
+    assert seen == [("preset:tiny", SamplingParams(max_tokens=9, temperature=0.5, seed=7, n=3))]
 
 
 def test_only_the_first_prompts_are_answered_where_that_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(make: Any, table: pa.Table, **settings: Any) -> pa.Table:
-        return table.append_column("answers", pa.array([["x", "y"]] * table.num_rows))
+    def answer(model: str, prompts: pa.Table, sampling: SamplingParams, **settings: Any) -> list[list[str]]:
+        return [["x", "y"]] * prompts.num_rows
 
-    monkeypatch.setattr(pairs, "parallel_map", answer)
+    monkeypatch.setattr(pairs, "answer_prompts", answer)
     assert write_pairs(config(tmp_path, limit=2)).pairs == 2
     assert len(Path(tmp_path, "pairs.jsonl").read_text().splitlines()) == 2
 

@@ -211,6 +211,15 @@ async def test_texts_are_in_the_audit_log_only_where_the_policy_says_so(record: 
     assert desk.audit.rows[0]["characters"] == len("my private question")
 
 
+async def test_who_said_each_recorded_text_is_recorded_with_it() -> None:
+    desk = make_desk(policy=POLICY | {"record_text": True})
+    messages: Any = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}]
+    await desk.openai.chat.completions.create(model="m", messages=messages)
+    asked, answered = desk.audit.rows
+    assert (asked["roles"], asked["texts"]) == (["system", "user"], ["be kind", "hi"])
+    assert "roles" not in answered
+
+
 async def test_each_piece_of_a_stream_has_a_row_and_they_join_to_the_answer() -> None:
     desk = make_desk(policy=POLICY | {"record_text": True})
     content, _, _ = await ask(desk.openai, stream=True)
