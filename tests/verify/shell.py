@@ -40,7 +40,8 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ("jobs", "raysafe"):
-            (folder / name).symlink_to(ROOT / name)
+            if not (folder / name).is_symlink():
+                (folder / name).symlink_to(ROOT / name)
         self.lines: list[str] = []
 
     def run(
