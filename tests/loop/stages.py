@@ -36,6 +36,8 @@ TOKENS = 40
 AT_A_TIME = 16
 CORRECTED_EVERY = 8
 PORT = 8921
+RETRIES = 40
+"""A gateway that can't reach its store for a second closes, as on a machine that is busy with something else."""
 TRAINING = (
     "--validation-fraction 0 --max-length 256 --too-long drop --beta 0.1 --training.batch-size 16 "
     "--training.micro-tokens 2048 --training.learning-rate 3e-5 --training.epochs 2 --training.cpus-per-worker 2"
@@ -85,7 +87,7 @@ def ask(shell: Shell, model: str, prompts: Sequence[str], policy: Path, kept: Pa
         )
         with shell.serving(command, "gateway.log") as served, kept.open("a", encoding="utf-8") as out:
             client = openai.AsyncOpenAI(
-                api_key=served.key, base_url=f"http://127.0.0.1:{PORT}/v1", max_retries=2, timeout=600
+                api_key=served.key, base_url=f"http://127.0.0.1:{PORT}/v1", max_retries=RETRIES, timeout=600
             )
             with Bar("through the gateway", total=len(missing), unit="prompt") as bar:
 
