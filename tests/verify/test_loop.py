@@ -226,11 +226,11 @@ def block(found: Found) -> str:
                 for what, name, safe in rows
             ),
             "",
-            f"The fall is {found.fall.difference:.1%} ({low:.1%} to {high:.1%}; p = {found.fall.p_value:.1g}, McNemar's "
-            f"exact test); by lot it is {found.moved.difference:.1%} (p = {found.moved.p_value:.2g}). The judge agrees with "
-            f"people on {found.agreement:.0%} of {found.scored} answers that it was not trained on (area under the curve "
-            f"{found.area:.2f}), and finds {found.benign.value:.0%} of answers to benign prompts unsafe. Of {replayed} "
-            f"requests to the trained model behind the same policy its guards stop {stopped}, the same as before, and "
-            "every character that left was let go by a row of the audit log.",
+            f"The fall is {found.fall.difference:.1%} ({low:.1%} to {high:.1%}; p = {found.fall.p_value:.1g}, "
+            f"McNemar's exact test); by lot it is {found.moved.difference:.1%} (p = {found.moved.p_value:.2g}). The "
+            f"judge agrees with people on {found.agreement:.0%} of {found.scored} answers that it was not trained on "
+            f"(area under the curve {found.area:.2f}), and finds {found.benign.value:.0%} of answers to benign prompts "
+            f"unsafe. Of {replayed} requests to the trained model behind the same policy its guards stop {stopped}, "
+            "the same as before, and every character that left was let go by a row of the audit log.",
         ]
     )
