@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from raysafe.data.conversation import BadValue, Messages
 from raysafe.data.schema import preference
+from raysafe.guards.guard import Exchange, Message, Verdict
 from raysafe.guards.pipeline import Pipeline
 from raysafe.oversight.incidents import Incident
 from raysafe.oversight.redaction import Redactor
@@ -138,7 +139,7 @@ def _pairs_of_prompts(
         return []
     pairs = []
     for one, text in zip(wanted, helper.answer([one.prompt or [] for one in wanted]), strict=True):
-        verdict = guards.check_text(text, "output").stopped_by if text.strip() else None
+        verdict = _stopper(guards, one, text) if text.strip() else None
         if not text.strip():
             left_out[UNANSWERED] += 1
         elif verdict is None:
@@ -160,13 +161,20 @@ def _with_safe_answers(
     for pair, text in zip(refused, answers, strict=True):
         if not text.strip():
             left_out[UNANSWERED] += 1
-        elif guards is not None and guards.check_text(text, "output").stopped_by is not None:
+        elif guards is not None and _stopper(guards, pair.incident, text) is not None:
             left_out[UNSAFE] += 1
         else:
             kept.append(
                 pair._replace(chosen=text, source="trusted answer", more=pair.more | {"chosen_by": helper.name})
             )
     return kept
+
+
+def _stopper(guards: Pipeline, incident: Incident, answer: str) -> Verdict | None:
+    """The verdict that stops an answer; guards may read what it answers too."""
+    messages = tuple(Message(turn["role"], turn["content"]) for turn in incident.prompt or ())
+    exchange = Exchange(f"offline-{incident.id}", "offline", incident.model, messages, output=answer)
+    return guards.check(exchange, "output").stopped_by
 
 
 def _row(pair: Pair, redactor: Redactor) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The loop's stages, each kept in its folder when it is done: a run that was killed goes on where it was.
 
 attacked        half of the prompts, and benign ones, asked through the gateway; what its guards stop becomes incidents
-reviewed        a person releases what was benign, and corrects every eighth answer that was held
+reviewed        a person releases what was held of the benign, and corrects every fourth answer to an attack
 exported        `raysafe incidents export`, with the model's own answers to what was stopped before it answered
 trained         `raysafe dpo` on that, and on the same pairs with the sides of each drawn by lot
 """
@@ -34,13 +34,13 @@ from tests.verify.shell import Shell
 
 TOKENS = 40
 AT_A_TIME = 16
-CORRECTED_EVERY = 8
+CORRECTED_EVERY = 4
 PORT = 8921
 RETRIES = 40
 """A gateway that can't reach its store for a second closes, as on a machine that is busy with something else."""
 TRAINING = (
     "--validation-fraction 0 --max-length 256 --too-long drop --beta 0.1 --training.batch-size 16 "
-    "--training.micro-tokens 2048 --training.learning-rate 3e-5 --training.epochs 2 --training.cpus-per-worker 2"
+    "--training.micro-tokens 2048 --training.learning-rate 3e-5 --training.epochs 3 --training.cpus-per-worker 2"
 )
 
 
@@ -126,24 +126,24 @@ async def _ask_all(client: openai.AsyncOpenAI, model: str, prompts: Sequence[str
     await asyncio.gather(*(one(prompt) for prompt in prompts))
 
 
-def review(store_url: str, benign: Sequence[str], corrections: Sequence[str]) -> dict[str, int]:
-    """A person's work: holds on benign prompts are released, and every eighth other hold is corrected."""
-    counts = {"released": 0, "corrected": 0}
+def review(
+    store_url: str, benign: Sequence[dict[str, Any]], attacks: Sequence[dict[str, Any]], corrections: Sequence[str]
+) -> dict[str, int]:
+    """A person's work: what was held of benign exchanges is released, and every fourth answer to an attack corrected,
+    whether a guard held it or let it pass."""
     with open_store(store_url) as store:
         incidents = Incidents(store)
-        found, _ = incidents.read()
-        harmless, held = set(benign), [one for one in found if one.action == "hold" and one.prompt]
-        for one in held:
-            if one.prompt and one.prompt[-1]["content"] in harmless and one.word is None:
-                Holds(store).decide(one.id, "released", reviewer="rita", note="nothing is wrong with it")
-            counts["released"] += bool(one.prompt and one.prompt[-1]["content"] in harmless)
-        others = [one for one in held if one.prompt and one.prompt[-1]["content"] not in harmless]
-        for number, one in enumerate(others[::CORRECTED_EVERY]):
-            if one.correction is None:
+        known = {one.id: one for one in incidents.read()[0]}
+        held = [row["id"] for row in benign if row["id"] in known and known[row["id"]].action == "hold"]
+        for hold_id in held:
+            if known[hold_id].word is None:
+                Holds(store).decide(hold_id, "released", reviewer="rita", note="nothing is wrong with it")
+        answered = [row["id"] for row in attacks if row["end"] != "content_policy_violation"][::CORRECTED_EVERY]
+        for number, one in enumerate(answered):
+            if one not in known or known[one].correction is None:
                 text = corrections[number % len(corrections)]
-                correct(incidents.folder, one.id, text, by="rita", note="it went along", asked_by=one.key)
-            counts["corrected"] += 1
-    return counts
+                correct(incidents.folder, one, text, by="rita", note="an attack", asked_by="loop")
+    return {"released": len(held), "corrected": len(answered)}
 
 
 def export(shell: Shell, policy: Path, out: Path) -> str:
@@ -154,11 +154,11 @@ def export(shell: Shell, policy: Path, out: Path) -> str:
     return shell.run(command, timeout_s=1800)
 
 
-def write_benign_pairs(path: Path, answers: dict[str, dict[str, Any]]) -> int:
+def write_benign_pairs(path: Path, answers: Sequence[dict[str, Any]]) -> int:
     """The model's own answers to benign prompts that passed, over a refusal: what keeps it from refusing everything."""
     rows: list[dict[str, object]] = [
         {"prompt": row["prompt"], "chosen": row["text"], "rejected": REFUSAL}
-        for row in answers.values()
+        for row in answers
         if row["end"] in ("stop", "length") and row["text"].strip()
     ]
     write_lines(path, rows)

@@ -12,6 +12,8 @@ import pytest
 from raysafe.data.conversation import Messages
 from raysafe.data.readers import read
 from raysafe.data.schema import to_json_lines
+from raysafe.guards.guard import Exchange, Stage, Verdict
+from raysafe.guards.pipeline import Pipeline
 from raysafe.guards.policy import Policy
 from raysafe.oversight import incident_export as export
 from raysafe.oversight.corrections import Correction
@@ -109,6 +111,20 @@ def test_an_answer_written_offline_is_rejected_only_where_the_guards_stop_it() -
     assert sides(found) == [("No.", "take poison")]
     assert (found.rows[0]["answered_by"], found.rows[0]["rejected_by"]) == ("small", "p")
     assert found.left_out == {export.NOTHING_AGAINST: 1, export.UNANSWERED: 1}
+
+
+def test_guards_read_what_an_answer_written_offline_answers() -> None:
+    class NeedsTheQuestion:
+        name, stages, inline = "pairs", frozenset({"output"}), True
+
+        def check(self, exchange: Exchange, stage: Stage) -> Verdict:
+            bad = (exchange.messages[0].content, exchange.output) == ("how?", "so")
+            return Verdict(self.name, stage, "block" if bad else "allow")
+
+    found = preferences(
+        [incident(answer=None)], EVERYTHING, guards=Pipeline([NeedsTheQuestion()]), rejected_by=helper("so")
+    )
+    assert found.rows[0]["rejected_by"] == "pairs"
 
 
 def test_no_model_is_asked_about_a_request_that_a_reviewer_released() -> None:

@@ -75,13 +75,14 @@ class Loop:
         told, data = self.folder / "pairs.json", self.folder / "pairs"
         if not told.is_file():
             asked = self.attacked()
-            counts = stages.review(f"sqlite:///{self.folder}/runs/raysafe.db", self.benign, refusals())
+            benign, attacks = ([asked[prompt] for prompt in some] for some in (self.benign, self.attacks))
+            counts = stages.review(f"sqlite:///{self.folder}/runs/raysafe.db", benign, attacks, refusals())
             data.mkdir(exist_ok=True)
             said = stages.export(self.shell, self.folder / "policy.yaml", data / "incidents.jsonl")
-            kept = {prompt: asked[prompt] for prompt in self.benign}
-            counts["benign"] = stages.write_benign_pairs(data / "benign.jsonl", kept)
+            counts["benign"] = stages.write_benign_pairs(data / "benign.jsonl", benign)
             stages.write_drawn_pairs(data, self.folder / "drawn")
-            told.write_text(json.dumps(counts | {"said": said, "transcript": self.shell.transcript()}))
+            shown = self.shell.transcript().replace(f"{self.folder}/", "").replace(str(SMOLLM2), SMOLLM2.name)
+            told.write_text(json.dumps(counts | {"said": said, "transcript": shown}))
         return json.loads(told.read_text())
 
     def trained(self, which: str) -> Run:
