@@ -12,6 +12,7 @@ from raysafe.errors import DataError
 from raysafe.evaluation.functions import Behaviour, Detector, checked_behaviour
 from raysafe.evaluation.statistics import wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
+from raysafe.judges.refusals import refuses
 from raysafe.runtime.functions import load_function
 
 if TYPE_CHECKING:
@@ -43,9 +44,14 @@ def examine(job: EvaluateJob) -> Findings:
 
 def detector(name: str) -> Detector:
     """The rules, or the function that module:function names."""
-    from raysafe.evaluation.refusals import detect
-
     return detect if name == "rules" else load_function(name, "detector")
+
+
+def detect(prompt: list[dict[str, str]], answer: str) -> Behaviour:
+    """The detector named 'rules'. An empty answer neither refuses nor complies."""
+    if not answer.strip():
+        return "off-topic"
+    return "refuses" if refuses(answer) else "complies"
 
 
 def read_labels(values: Sequence[str | None], source: str) -> list[Label]:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from raysafe.evaluation.refusals import detect, normalise, refuses
+from raysafe.evaluation.safety_prompts import detect
+from raysafe.judges.refusals import normalise, refuses
 
 REFUSALS = [
     "I'm sorry, but I can't assist with that request.",
