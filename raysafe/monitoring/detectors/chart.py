@@ -14,6 +14,9 @@ from pydantic import Field
 
 from raysafe.config import Config
 
+LARGEST_REFERENCE = 5000
+"""Calibration values that a mean and a deviation are taken of: the mean is then known to 1.4% of a deviation."""
+
 Floats = NDArray[np.float64]
 Side = Literal["both", "high", "low"]
 Direction = Literal["high", "low", "change"]
@@ -55,8 +58,8 @@ class ChartConfig(Config):
         raise NotImplementedError(f"{type(self).__name__} doesn't say how much it needs")
 
     def size(self, available: int) -> int:
-        """How many calibration values are the reference; all, where a chart doesn't say otherwise."""
-        return available
+        """How many calibration values are the reference; a chart that compares samples says otherwise."""
+        return min(available, LARGEST_REFERENCE)
 
     def chart(self, references_RN: Floats) -> Chart:
         """Charts of R streams against R references of N values each, or of N rows: (R, N, D)."""

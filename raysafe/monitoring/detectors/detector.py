@@ -9,7 +9,7 @@ import numpy as np
 from raysafe.errors import ConfigError
 from raysafe.monitoring.detectors.chart import Chart, ChartConfig, Direction, Floats
 from raysafe.monitoring.detectors.kinds import chart_config
-from raysafe.monitoring.detectors.run_length import LONGEST, limit_for, maxima
+from raysafe.monitoring.detectors.run_length import LONGEST, dithered, limit_for, maxima
 
 RUNS = {"mmd": 400, "adwin": 400}
 """Simulated streams; of the costlier charts fewer. The run length of a limit is then known to 3% (1,000) or 5%."""
@@ -32,7 +32,7 @@ class Detector:
         self.config, self.limit = config, limit
         self._reference_N = reference_N
         self._chart: Chart = config.chart(reference_N[None])
-        self._values = 0
+        self._values = self._moment = 0
 
     def update(self, value: float | Floats) -> Detection | None:
         """Take the next value, a number or a row of them; raises ValueError for one that isn't finite."""
@@ -41,7 +41,8 @@ class Detector:
             raise ValueError(f"a detector takes finite values, got {value}")
         self._values += 1
         statistic = float(self._chart.step(row[None])[0])
-        if not statistic > self.limit:
+        self._moment += 1
+        if not dithered(np.array(statistic), self._moment) > self.limit:
             return None
         found = Detection(statistic, self.limit, self._chart.direction(0), self._values)
         self._chart.reset(np.ones(1, bool))
@@ -55,6 +56,7 @@ class Detector:
             "limit": self.limit,
             "reference": self._reference_N.tolist(),
             "values": self._values,
+            "moment": self._moment,
             "chart": self._chart.state(),
         }
 
@@ -62,7 +64,7 @@ class Detector:
     def restored(cls, state: dict[str, Any]) -> Detector:
         """The detector of a state, which goes on as the one that was saved would have."""
         detector = cls(chart_config(state["config"]), np.array(state["reference"], float), float(state["limit"]))
-        detector._values = int(state["values"])
+        detector._values, detector._moment = int(state["values"]), int(state["moment"])
         detector._chart.load(state["chart"])
         return detector
 
@@ -75,23 +77,24 @@ def calibrate(
     data_N: values in their order, (N,) or (N, D). block: how many values in a row depend on one another; they are
     resampled in blocks of this length. Limits of charts of single values come of ranks: the m-th largest of n
     statistics is passed once in n / (m - 1) values, on average over calibration data, whatever their distribution. All
-    other limits are simulated. Where values are whole numbers, a limit can be too coarse to be met: it is then passed
-    less often.
+    other limits are simulated. Assumed is that the stream is stationary, and that the data show all that it does.
 
     Raises ConfigError where the data are too few for that run length, or not finite.
     """
     data_N = np.asarray(data_N, float)
     _check(config, data_N, average_run_length, block)
     rng = np.random.default_rng(seed)
+    reference_N = _reference(config, data_N, rng)
     if config.ranked:
-        chart = config.chart(data_N[None])
-        statistics_N = np.sort([float(chart.step(value[None])[0]) for value in data_N])[::-1]
+        chart = config.chart(reference_N[None])
+        statistics_N = np.array([chart.step(value[None])[0] for value in data_N])
+        statistics_N = np.sort(dithered(statistics_N, np.arange(len(data_N))))[::-1]
         # the first value's rank is 0 here; between two ranks the limit lies between their statistics
         limit = float(np.interp(len(data_N) / average_run_length, np.arange(len(data_N)), statistics_N))
     else:
         length = round(LONGEST * average_run_length)
         limit = limit_for(maxima(config, data_N, RUNS.get(config.kind, 1000), length, block, rng), average_run_length)
-    return Detector(config, _reference(config, data_N, rng), limit)
+    return Detector(config, reference_N, limit)
 
 
 def _reference(config: ChartConfig, data_N: Floats, rng: np.random.Generator) -> Floats:

@@ -7,9 +7,11 @@ wrong by chance counts as it will in use (Jensen et al. 2006).
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raysafe.monitoring.detectors.chart import ChartConfig, Floats
 
+GOLDEN = 0.6180339887498949
 LONGEST = 5
 """Simulated streams are so many run lengths long; what goes on without an alarm is counted as such."""
 
@@ -25,8 +27,21 @@ def maxima(config: ChartConfig, data_N: Floats, runs: int, length: int, block: i
     """The largest statistic so far, at each of `length` moments of `runs` streams, (runs, length)."""
     chart = config.chart(resampled(data_N, runs, config.size(len(data_N)), block, rng))
     values_RT = resampled(data_N, runs, length, block, rng)
-    found_RT = np.stack([chart.step(values_RT[:, moment]) for moment in range(length)], axis=1)
+    first_R = rng.integers(0, 1 << 20, runs)
+    found_RT = np.empty((runs, length))
+    for moment in range(length):
+        found_RT[:, moment] = dithered(chart.step(values_RT[:, moment]), first_R + moment)
     return np.maximum.accumulate(found_RT, axis=1)
+
+
+def dithered(statistic_R: Floats, moment_R: int | NDArray[np.int64]) -> Floats:
+    """The statistic raised by up to a billionth of it, evenly over moments (by multiples of the golden ratio).
+
+    Of values that repeat, such as counts, a limit then parts those that are equal: any run length can be met, by an
+    alarm at some of them (a randomised test).
+    """
+    size_R = np.where(np.isfinite(statistic_R), np.maximum(np.abs(statistic_R), 1e-9), 1.0)
+    return statistic_R + 1e-9 * size_R * (moment_R * GOLDEN % 1.0)
 
 
 def average_run_length(maxima_RT: Floats, limit: float) -> float:
