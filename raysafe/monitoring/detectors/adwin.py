@@ -38,37 +38,48 @@ class AdwinChart:
     """The windows of R streams."""
 
     def __init__(self, config: AdwinConfig, rows: int) -> None:
-        self._windows = [AdaptiveWindow(config) for _ in range(rows)]
+        self._window, self._rows = AdaptiveWindow(config), rows
 
     def step(self, values_R: Floats) -> Floats:
-        return np.array([w.add(float(value)) for w, value in zip(self._windows, values_R, strict=True)])
+        # numbers cost a tenth of arrays of one number
+        found = self._window.add(float(values_R[0]) if self._rows == 1 else values_R)
+        return np.broadcast_to(np.asarray(found, float), (self._rows,))
 
     def reset(self, rows_R: NDArray[np.bool_]) -> None:
-        for row in np.flatnonzero(rows_R):
-            self._windows[row] = AdaptiveWindow(self._windows[row].config)
+        """Raises ValueError for some of the streams only: they share the sizes of their buckets."""
+        if not rows_R.all():
+            raise ValueError("streams of adaptive windows begin anew together")
+        self._window = AdaptiveWindow(self._window.config)
 
     def direction(self, row: int) -> Direction:
-        return self._windows[row].direction
+        return "low" if np.atleast_1d(self._window.difference)[row] > 0 else "high"
 
     def state(self) -> dict[str, Any]:
-        return {"windows": [window.state() for window in self._windows]}
+        """Raises ValueError for several streams."""
+        if self._rows != 1:
+            raise ValueError(f"the state of one stream is kept, not of {self._rows}")
+        return self._window.state()
 
     def load(self, state: dict[str, Any]) -> None:
-        for window, values in zip(self._windows, state["windows"], strict=True):
-            window.load(values)
+        self._window.load(state)
 
 
 class AdaptiveWindow:
-    """One stream's buckets: row i holds sums, and sums of squared deviations, of 2^i values each, oldest first."""
+    """The buckets: row i holds sums, and sums of squared deviations, of 2^i values each, oldest first.
+
+    Values are numbers, or arrays with one of each of several streams, whose buckets have the same sizes.
+    """
 
     def __init__(self, config: AdwinConfig) -> None:
         self.config = config
-        self.direction: Direction = "change"
-        self.rows: list[list[tuple[float, float]]] = [[]]
+        self.difference: Any = 0.0
+        """The older part's mean less the newer's, at the strongest cut."""
+        self.rows: list[list[tuple[Any, Any]]] = [[]]
         self.width, self.ticks = 0, 0
-        self.total = self.deviations = 0.0
+        self.total: Any = 0.0
+        self.deviations: Any = 0.0
 
-    def add(self, value: float) -> float:
+    def add(self, value: Any) -> Any:
         """Take a value; the statistic where a cut is due to be looked for, -inf elsewhere."""
         self.ticks += 1
         self.rows[0].append((value, 0.0))
@@ -93,8 +104,8 @@ class AdaptiveWindow:
             self.rows[level + 1].append((first + second, first_squares + second_squares + between))
             del row[:2]
 
-    def _statistic(self) -> float:
-        found, n, total = -math.inf, 0, 0.0
+    def _statistic(self) -> Any:
+        strengths, differences, n, total = [], [], 0, 0.0
         floor = math.log(2 * math.log(self.width))
         variance = self.deviations / self.width
         for level in reversed(range(len(self.rows))):
@@ -106,10 +117,14 @@ class AdaptiveWindow:
                     continue
                 difference = total / n - (self.total - total) / m
                 slack = self.config.shortest - 1
-                strength = _strength(abs(difference), 1 / (n - slack) + 1 / (m - slack), variance) - floor
-                if strength > found:
-                    found, self.direction = strength, "low" if difference > 0 else "high"
-        return found
+                strengths.append(_strength(abs(difference), 1 / (n - slack) + 1 / (m - slack), variance) - floor)
+                differences.append(difference)
+        if not strengths:
+            return -math.inf
+        strengths_CR, differences_CR = np.array(strengths), np.array(differences)
+        strongest_R = strengths_CR.argmax(axis=0)
+        self.difference = np.take_along_axis(differences_CR, strongest_R[None], axis=0)[0]
+        return strengths_CR.max(axis=0)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -118,16 +133,18 @@ class AdaptiveWindow:
             "ticks": self.ticks,
             "total": self.total,
             "deviations": self.deviations,
+            "difference": float(self.difference),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.rows = [[(float(one), float(two)) for one, two in row] for row in state["rows"]]
         self.width, self.ticks = int(state["width"]), int(state["ticks"])
         self.total, self.deviations = float(state["total"]), float(state["deviations"])
+        self.difference = float(state["difference"])
 
 
-def _strength(difference: float, reciprocal: float, variance: float) -> float:
+def _strength(difference: Any, reciprocal: float, variance: Any) -> Any:
     """The largest d with sqrt(2 r v d) + 2 r d / 3 < difference: a quadratic in sqrt(d)."""
-    linear, quadratic = math.sqrt(2 * reciprocal * variance), 2 * reciprocal / 3
-    root = (-linear + math.sqrt(linear**2 + 4 * quadratic * difference)) / (2 * quadratic)
+    linear, quadratic = (2 * reciprocal * variance) ** 0.5, 2 * reciprocal / 3
+    root = (-linear + (linear**2 + 4 * quadratic * difference) ** 0.5) / (2 * quadratic)
     return root**2

@@ -6,13 +6,15 @@ that watches a service, where R is 1.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from raysafe.config import Config
+from raysafe.errors import ConfigError
 
 LARGEST_REFERENCE = 5000
 """Calibration values that a mean and a deviation are taken of: the mean is then known to 1.4% of a deviation."""
@@ -61,6 +63,17 @@ class ChartConfig(Config):
         """How many calibration values are the reference; a chart that compares samples says otherwise."""
         return min(available, LARGEST_REFERENCE)
 
+    def fitted(self, values: Floats | Sequence[str]) -> tuple[Self, Floats]:
+        """The settings with what they take from calibration data, and those as numbers; raises ConfigError for text."""
+        data_N = np.asarray(values)
+        if data_N.dtype.kind not in "bifu":
+            raise ConfigError(f"a detector of the kind {self.kind} takes numbers; psi takes names of categories")
+        return self, data_N.astype(float)
+
+    def coded(self, value: float | str | Floats) -> Floats:
+        """A value as a number, or a row of them."""
+        return np.asarray(value, float)
+
     def chart(self, references_RN: Floats) -> Chart:
         """Charts of R streams against R references of N values each, or of N rows: (R, N, D)."""
         raise NotImplementedError(f"{type(self).__name__} defines no chart")
@@ -73,7 +86,7 @@ class ComparingConfig(ChartConfig):
     reference: int = Field(default=500, ge=20, le=20_000, description="Calibration values that they are compared with.")
 
     def needed(self, average_run_length: float) -> int:
-        return 2 * self.reference
+        return 4 * self.reference
 
     def size(self, available: int) -> int:
         return min(self.reference, available)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ from raysafe.monitoring.detectors.chart import Chart, ChartConfig, Direction, Fl
 from raysafe.monitoring.detectors.kinds import chart_config
 from raysafe.monitoring.detectors.run_length import LONGEST, dithered, limit_for, maxima
 
-RUNS = {"mmd": 400, "adwin": 400}
+RUNS = {"mmd": 400}
 """Simulated streams; of the costlier charts fewer. The run length of a limit is then known to 3% (1,000) or 5%."""
+
+NEAR = 2e-9
 
 
 class Detection(NamedTuple):
@@ -34,15 +37,19 @@ class Detector:
         self._chart: Chart = config.chart(reference_N[None])
         self._values = self._moment = 0
 
-    def update(self, value: float | Floats) -> Detection | None:
-        """Take the next value, a number or a row of them; raises ValueError for one that isn't finite."""
-        row = np.asarray(value, float)
+    def update(self, value: float | str | Floats) -> Detection | None:
+        """Take the next value: a number, a row of them, or a category, as the calibration data were.
+
+        Raises ValueError for one that isn't finite.
+        """
+        row = self.config.coded(value)
         if not np.isfinite(row).all():
             raise ValueError(f"a detector takes finite values, got {value}")
         self._values += 1
-        statistic = float(self._chart.step(row[None])[0])
         self._moment += 1
-        if not dithered(np.array(statistic), self._moment) > self.limit:
+        statistic = float(self._chart.step(row[None])[0])
+        # most statistics are under the limit however they are dithered
+        if statistic + NEAR * (1 + abs(statistic)) <= self.limit or not dithered(statistic, self._moment) > self.limit:
             return None
         found = Detection(statistic, self.limit, self._chart.direction(0), self._values)
         self._chart.reset(np.ones(1, bool))
@@ -70,18 +77,24 @@ class Detector:
 
 
 def calibrate(
-    config: ChartConfig, data_N: Floats, *, average_run_length: float = 500.0, block: int = 1, seed: int = 0
+    config: ChartConfig,
+    data_N: Floats | Sequence[str],
+    *,
+    average_run_length: float = 500.0,
+    block: int = 1,
+    seed: int = 0,
 ) -> Detector:
     """The detector that gives a false alarm once in `average_run_length` values of a stream like the calibration data.
 
-    data_N: values in their order, (N,) or (N, D). block: how many values in a row depend on one another; they are
-    resampled in blocks of this length. Limits of charts of single values come of ranks: the m-th largest of n
-    statistics is passed once in n / (m - 1) values, on average over calibration data, whatever their distribution. All
-    other limits are simulated. Assumed is that the stream is stationary, and that the data show all that it does.
+    data_N: values in their order, (N,) or (N, D), or for `psi` the names of categories. block: how many values in a row
+    depend on one another; they are resampled in blocks of this length. Limits of charts of single values come of ranks:
+    the m-th largest of n statistics is passed once in n / (m - 1) values, on average over calibration data, whatever
+    their distribution. All other limits are simulated. Assumed is that the stream is stationary, and that the data show
+    all that it does.
 
     Raises ConfigError where the data are too few for that run length, or not finite.
     """
-    data_N = np.asarray(data_N, float)
+    config, data_N = config.fitted(data_N)
     _check(config, data_N, average_run_length, block)
     rng = np.random.default_rng(seed)
     reference_N = _reference(config, data_N, rng)
@@ -93,7 +106,8 @@ def calibrate(
         limit = float(np.interp(len(data_N) / average_run_length, np.arange(len(data_N)), statistics_N))
     else:
         length = round(LONGEST * average_run_length)
-        limit = limit_for(maxima(config, data_N, RUNS.get(config.kind, 1000), length, block, rng), average_run_length)
+        runs = RUNS.get(config.kind, 1000)
+        limit = limit_for(maxima(config, data_N, reference_N, runs, length, block, rng), average_run_length)
     return Detector(config, reference_N, limit)
 
 

@@ -6,12 +6,15 @@ more than bins; counts have half a value added, so that an empty bin costs no mo
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysafe.errors import ConfigError
 from raysafe.monitoring.detectors.chart import ComparingConfig, Direction, Floats, windows_filled
 
 
@@ -20,10 +23,31 @@ class PsiConfig(ComparingConfig):
 
     kind: Literal["psi"] = "psi"
     window: int = Field(default=100, ge=20, le=10_000, description="The newest values, which are compared.")
-    reference: int = Field(
-        default=1000, ge=50, le=20_000, description="Calibration values that they are compared with."
-    )
+    reference: int = Field(default=500, ge=50, le=20_000, description="Calibration values that they are compared with.")
     bins: int = Field(default=10, ge=2, le=100, description="Bins, or most categories.")
+    categories: tuple[str, ...] | None = Field(
+        default=None,
+        description="Names that are counted, all others together; calibration sets them to the commonest.",
+    )
+
+    def fitted(self, values: Floats | Sequence[str]) -> tuple[Self, Floats]:
+        """Of names, the commonest are the categories, one fewer than bins: what is rarer or new is another."""
+        data_N = np.asarray(values)
+        if data_N.dtype.kind not in "UTO":
+            if self.categories is not None:
+                raise ConfigError("a detector with categories takes names, got numbers")
+            return super().fitted(data_N)
+        names = tuple(name for name, _ in Counter(data_N.tolist()).most_common(self.bins - 1))
+        config = self if self.categories is not None else self.model_copy(update={"categories": names})
+        return config, np.array([config.coded(name) for name in data_N.tolist()])
+
+    def coded(self, value: float | str | Floats) -> Floats:
+        """A category's place among the names, or the one after them."""
+        if self.categories is None:
+            return super().coded(value)
+        if not isinstance(value, str):
+            raise ValueError(f"a detector of categories takes names, got {value!r}")
+        return np.array(float(self.categories.index(value) if value in self.categories else len(self.categories)))
 
     def chart(self, references_RN: Floats) -> PsiChart:
         return PsiChart(self, references_RN)
@@ -34,7 +58,7 @@ class PsiChart:
 
     def __init__(self, config: PsiConfig, references_RM: Floats) -> None:
         self._config = config
-        self._edges_RE = np.stack([_edges(row, config.bins) for row in references_RM])
+        self._edges_RE = np.stack([_edges(row, config) for row in references_RM])
         rows, edges = self._edges_RE.shape
         counts_RB = np.zeros((rows, edges + 1))
         for row, values_M in enumerate(references_RM):
@@ -80,8 +104,11 @@ class PsiChart:
         return (counts_RB + 0.5) / (total + 0.5 * bins_R1)
 
 
-def _edges(values_M: Floats, bins: int) -> Floats:
+def _edges(values_M: Floats, config: PsiConfig) -> Floats:
     """The upper edges of all bins but the last, (bins - 1,); where values are few, edges stand between them."""
+    if config.categories is not None:
+        return np.arange(0.5, len(config.categories))
+    bins = config.bins
     distinct = np.unique(values_M)
     if len(distinct) <= bins:
         edges = (distinct[1:] + distinct[:-1]) / 2

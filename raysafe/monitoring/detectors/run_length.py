@@ -1,7 +1,6 @@
 """Average run lengths: how long a chart goes without an alarm on streams in which nothing changes.
 
-The unconditional kind: each simulated stream has a reference of its own, drawn as it is, so that what a reference gets
-wrong by chance counts as it will in use (Jensen et al. 2006).
+What a reference gets wrong by chance counts as it will in use (Jensen et al. 2006).
 """
 
 from __future__ import annotations
@@ -23,9 +22,25 @@ def resampled(data_N: Floats, rows: int, length: int, block: int, rng: np.random
     return data_N[places[:, :length]]
 
 
-def maxima(config: ChartConfig, data_N: Floats, runs: int, length: int, block: int, rng: np.random.Generator) -> Floats:
-    """The largest statistic so far, at each of `length` moments of `runs` streams, (runs, length)."""
-    chart = config.chart(resampled(data_N, runs, config.size(len(data_N)), block, rng))
+def maxima(
+    config: ChartConfig,
+    data_N: Floats,
+    reference_M: Floats,
+    runs: int,
+    length: int,
+    block: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """The largest statistic so far, at each of `length` moments of `runs` streams, (runs, length).
+
+    A reference of only some of the data is the one that will be used: the others show what it gets wrong by chance.
+    One of all data is drawn anew for each stream, so that its errors count on average.
+    """
+    if len(reference_M) < len(data_N):
+        references_RM = np.broadcast_to(reference_M, (runs, *reference_M.shape))
+    else:
+        references_RM = resampled(data_N, runs, len(data_N), block, rng)
+    chart = config.chart(references_RM)
     values_RT = resampled(data_N, runs, length, block, rng)
     first_R = rng.integers(0, 1 << 20, runs)
     found_RT = np.empty((runs, length))
@@ -34,7 +49,7 @@ def maxima(config: ChartConfig, data_N: Floats, runs: int, length: int, block: i
     return np.maximum.accumulate(found_RT, axis=1)
 
 
-def dithered(statistic_R: Floats, moment_R: int | NDArray[np.int64]) -> Floats:
+def dithered(statistic_R: Floats | float, moment_R: NDArray[np.int64] | int) -> Floats:
     """The statistic raised by up to a billionth of it, evenly over moments (by multiples of the golden ratio).
 
     Of values that repeat, such as counts, a limit then parts those that are equal: any run length can be met, by an

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
+from scipy.stats import entropy, ks_2samp
 
 from raysafe.errors import ConfigError
-from raysafe.monitoring.detectors.detector import Detector
+from raysafe.monitoring.detectors.detector import Detector, calibrate
 from raysafe.monitoring.detectors.kinds import KINDS, chart_config
 from raysafe.monitoring.detectors.ks import KsConfig
 from raysafe.monitoring.detectors.mmd import MmdConfig
@@ -170,6 +170,40 @@ def test_an_mmd_of_vectors_finds_what_no_coordinate_shows() -> None:
 def test_a_value_that_is_not_finite_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         made("cusum").update(value)
+
+
+def test_categories_are_counted_by_name_and_new_ones_together() -> None:
+    rng = np.random.default_rng(6)
+    names = ["allow", "block", "hold"]
+    detector = calibrate(PsiConfig(), rng.choice(names, 3000, p=[0.9, 0.08, 0.02]), average_run_length=200)
+    assert detector.config.model_dump()["categories"] == ("allow", "block", "hold")
+    twin = Detector.restored(json.loads(json.dumps(detector.state())))
+    assert not any(detector.update(str(name)) for name in rng.choice(names, 110, p=[0.9, 0.08, 0.02]))
+    assert any(detector.update(str(name)) for name in rng.choice(names, 100, p=[0.6, 0.38, 0.02]))
+    assert any(twin.update("never seen") for _ in range(100))
+
+
+@given(seed=st.integers(0, 2**16))
+def test_the_psi_of_categories_is_jeffreys_divergence(seed: int) -> None:
+    """scipy's relative entropies, both ways, of the shares with half a value added to each."""
+    rng = np.random.default_rng(seed)
+    config, data = PsiConfig(window=30, reference=60).fitted(rng.choice(["a", "b", "c"], 60))
+    chart = config.chart(data[None])
+    values = rng.choice(["a", "b", "d"], 30)
+    statistic = [float(chart.step(config.coded(str(value))[None])[0]) for value in values][-1]
+    bins = len(config.model_dump()["categories"]) + 1
+    p = np.bincount(data.astype(int), minlength=bins) + 0.5
+    q = np.bincount([int(config.coded(str(value))) for value in values], minlength=bins) + 0.5
+    assert statistic == pytest.approx(entropy(p, q) + entropy(q, p))
+
+
+def test_names_are_refused_where_numbers_are_wanted_and_numbers_where_names_are() -> None:
+    with pytest.raises(ConfigError, match="cusum takes numbers"):
+        calibrate(chart_config({"kind": "cusum"}), ["a"] * 3000)
+    with pytest.raises(ConfigError, match="takes names"):
+        calibrate(PsiConfig(categories=("a",)), np.zeros(3000))
+    with pytest.raises(ValueError, match="takes names, got 1"):
+        PsiConfig(categories=("a",)).coded(1.0)
 
 
 def test_an_unknown_kind_is_named_with_the_nearest() -> None:
