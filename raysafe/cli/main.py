@@ -29,6 +29,8 @@ COMMANDS = {
     "keys": ("raysafe.cli.keys", "API keys: list, make, rotate and revoke them."),
     "holds": ("raysafe.cli.holds", "Decide on what guards have held for a person."),
     "incidents": ("raysafe.cli.incidents", "What was blocked, held and corrected: list, correct, export for training."),
+    "monitor": ("raysafe.cli.monitor", "Watch what services answer: rules, alerts, escalation, history."),
+    "interventions": ("raysafe.cli.interventions", "Throttle, review, degrade, roll back or quarantine a service."),
     "kill": ("raysafe.cli.kill", "Close a model, or everything, at every gateway at once."),
     "restore": ("raysafe.cli.restore", "Open again what was killed: by a second person."),
     "sandbox": ("raysafe.cli.sandbox", "Run code that isn't trusted where it can reach nothing."),

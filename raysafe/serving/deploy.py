@@ -29,10 +29,16 @@ class Deployment:
     """A running service. `drain` lets its requests end; `stop` takes down what `deploy` started, and nothing else."""
 
     def __init__(
-        self, application: Application, url: str, ingress: Ingress | None, owns_ray: bool, owns_serve: bool
+        self,
+        application: Application,
+        placement: Placement,
+        url: str,
+        ingress: Ingress | None,
+        owns_ray: bool,
+        owns_serve: bool,
     ) -> None:
         self.name, self.url, self.ingress = application.name, url, ingress
-        self._application = application
+        self._application, self._placement = application, placement
         self._owns_ray, self._owns_serve = owns_ray, owns_serve
 
     @property
@@ -50,6 +56,19 @@ class Deployment:
         """
         for name in self._names():
             drain(name, self._application.longest_s + DEREGISTER_S + 30.0, told if name == self.name else None)
+
+    def replace(self, application: Application) -> None:
+        """Serve another version under the same name; returns once it answers. Raises ResourceError."""
+        from ray import serve
+
+        assert application.name == self.name
+        try:
+            serve.run_many(targets(application, self._placement))
+        except (RuntimeError, ValueError) as error:
+            raise ResourceError(
+                f"the service '{self.name}' couldn't be replaced: {_why(application, error)}"
+            ) from error
+        self._application = application
 
     def stop(self, now: bool = False) -> None:
         """Drain, then take down; `now`: without draining."""
@@ -96,7 +115,7 @@ def deploy(application: Application, placement: Placement) -> Deployment:
             raise ConfigError(f"a service called '{name}' is running already: stop it, or give this one another --name")
         shown = "127.0.0.1" if placement.host in ("0.0.0.0", "::") else placement.host
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-        started = Deployment(application, url, ingress, owns_ray, owns_serve)
+        started = Deployment(application, placement, url, ingress, owns_ray, owns_serve)
         serve.run_many(targets(application, placement))
         _wait_until_it_answers(started.url, application.gateway.model)
     except BaseException as error:

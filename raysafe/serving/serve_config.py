@@ -24,9 +24,20 @@ _ELSEWHERE = {
     "way_in": "controller_options",
     "address": "the cluster",
     "new_key": "`raysafe keys make`",
+    "monitor": "`raysafe monitor run`",
 }
 _PATHS = ("policy", "chat_template", "sandbox_policy", "upstream_capabilities")
-_GATEWAYS_OWN = ("policy", "gateways", "max_gateways", "python_tool", "sandbox_policy", "python_calls", "dashboard")
+_GATEWAYS_OWN = (
+    "policy",
+    "gateways",
+    "max_gateways",
+    "python_tool",
+    "sandbox_policy",
+    "python_calls",
+    "dashboard",
+    "trusted",
+    "observe_s",
+)
 
 
 def gateway(args: dict[str, Any]) -> Any:
@@ -76,6 +87,8 @@ def serve_config(config: ServiceConfig, plan: Plan) -> dict[str, Any]:
     if plan.version is not None:
         # this version, and not what its name stands for when the cluster starts
         args["model"] = plan.version.label
+    if config.trusted is not None and Path(config.trusted).exists():
+        args["trusted"] = str(Path(config.trusted).absolute())
     for name in _PATHS:
         if args.get(name) not in (None, "auto", "plain"):
             args[name] = str(Path(args[name]).absolute())

@@ -6,6 +6,7 @@ bears, and only where who starts it says so, which the audit log keeps.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -27,9 +28,13 @@ from raysafe.control.people import person
 from raysafe.control.sandbox.opening import check_isolation
 from raysafe.control.sandbox.policy import Policy as SandboxPolicy
 from raysafe.control.sandbox.pool import Pool
+from raysafe.control.trusted import TrustedConfig
 from raysafe.control.watch import ControlPlane
-from raysafe.errors import ConfigError, NotApproved
+from raysafe.errors import ConfigError, NotApproved, RaySafeError
 from raysafe.guards.policy import Policy, load_policy
+from raysafe.monitoring.recorder import Recorder
+from raysafe.monitoring.running import Running
+from raysafe.oversight.roll_back import roll_back_of
 from raysafe.oversight.safety_case import approved_case
 from raysafe.records.audit import AuditLog, audit_folder
 from raysafe.records.registry import Registry
@@ -40,12 +45,14 @@ from raysafe.serving.control_room import ControlRoom, Records
 from raysafe.serving.deploy import Deployment, deploy
 from raysafe.serving.python_tool import PythonToolSettings
 from raysafe.serving.replicas import ReplicaSettings
+from raysafe.serving.rolling_back import RollBacks
 from raysafe.serving.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from raysafe.serving.upstream import UpstreamSettings
 
 
+logger = logging.getLogger(__name__)
 PEOPLE_WAIT_S = 5.0
 """Longest wait of the dashboard for the store."""
 
@@ -92,6 +99,17 @@ class ServiceConfig(Placement):
     dashboard: bool = Field(
         default=True, description="Serve /dashboard, for people with a reviewer's or an operator's key."
     )
+    trusted: str | None = Field(
+        default=None,
+        description="Model that answers while an intervention degrades the service: openai:MODEL@URL, module:function, "
+        "a settings file or a model folder.",
+    )
+    observe_s: float = Field(
+        default=5.0, gt=0, le=300, description="Seconds of a window of figures, which the safety monitor reads."
+    )
+    monitor: str | None = Field(
+        default=None, description="YAML file of rules: run the safety monitor of them beside the service."
+    )
     unreviewed_upstream: bool = Field(
         default=False, description="Say that nobody has reviewed the model behind the upstream; kept in the audit log."
     )
@@ -100,8 +118,16 @@ class ServiceConfig(Placement):
 class Service:
     """A running service. `key` is the secret of the API key that this start made, None where it made none."""
 
-    def __init__(self, deployment: Deployment, plan: Plan, key: str | None, dashboard: bool) -> None:
-        self._deployment, self._dashboard = deployment, dashboard
+    def __init__(
+        self,
+        deployment: Deployment,
+        plan: Plan,
+        key: str | None,
+        *,
+        dashboard: bool = False,
+        beside: Beside | None = None,
+    ) -> None:
+        self._deployment, self._dashboard, self._beside = deployment, dashboard, beside
         self.label, self.policy, self.key = plan.label, plan.policy, key
         self.model = plan.application.gateway.model
 
@@ -124,6 +150,8 @@ class Service:
         """Until the service ends of itself, or Ctrl-C."""
         while self._deployment.running:
             time.sleep(1.0)
+            if self._beside is not None:
+                self._beside.look(self._deployment)
 
     def drain(self, told: Callable[[int], None] | None = None) -> None:
         """See Deployment.drain."""
@@ -131,6 +159,8 @@ class Service:
 
     def stop(self, now: bool = False) -> None:
         self._deployment.stop(now)
+        if self._beside is not None:
+            self._beside.stop()
 
     def __enter__(self) -> Service:
         return self
@@ -138,6 +168,52 @@ class Service:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         # a second Ctrl-C, or an error: nobody waits any more
         self.stop(now=kind is not None)
+
+
+class Beside:
+    """What runs in the process that started a service: its safety monitor, and who follows its roll backs."""
+
+    def __init__(self, config: ServiceConfig, plan: Plan, url: str) -> None:
+        """Raises ConfigError for rules that can't be in force."""
+        self._config, self._store = config, Store(url)
+        self.label = plan.label
+        self.refusal: str | None = None
+        """Why the version that is wanted isn't served."""
+        gateway = plan.application.gateway.model
+        self._roll_backs: RollBacks | None = None
+        if plan.version is not None:
+            names = frozenset({gateway, plan.version.name, plan.version.label, plan.version.digest})
+            self._roll_backs = RollBacks(self._store, plan.version.label, names)
+        self.monitor: Running | None = None
+        if config.monitor is not None:
+            self.monitor = Running(url, config.monitor, approved=lambda service: roll_back_of(self._store, service))
+
+    def start(self) -> None:
+        if self.monitor is not None:
+            self.monitor.start()
+
+    def look(self, deployment: Deployment) -> None:
+        """Replace the version that is served where an intervention says so: its gateways are closed by it already."""
+        if self._roll_backs is None:
+            return
+        try:
+            wanted = self._roll_backs.wanted()
+            if wanted == self.label:
+                return
+            plan = plan_service(self._config.model_copy(update={"model": wanted}))
+            deployment.replace(plan.application)
+        except RaySafeError as error:
+            if str(error) != self.refusal:
+                logger.error("the version that is wanted can't be served: %s", error)
+            self.refusal = str(error)
+            return
+        self.label, self.refusal = plan.label, None
+        logger.warning("serving %s now, by an intervention", plan.label)
+
+    def stop(self) -> None:
+        if self.monitor is not None:
+            self.monitor.stop()
+        self._store.close()
 
 
 @dataclass(frozen=True)
@@ -183,11 +259,12 @@ def plan_service(config: ServiceConfig) -> Plan:
         policy=policy,
         policy_file=config.policy and str(Path(config.policy).absolute()),
         granted=granted,
+        trusted=_trusted(config),
         answer_tokens=config.max_tokens,
         request_timeout_s=config.request_timeout_s,
         python_tool=_python_tool(config),
     )
-    parts = {"dashboard": config.dashboard, "python_tool": gateway.python_tool}
+    parts = {"observe_s": config.observe_s, "dashboard": config.dashboard, "python_tool": gateway.python_tool}
     room = partial(open_room, url, application, name, names, **parts)
     return Plan(Application(application, gateway, model, room), label, policy, version)
 
@@ -254,12 +331,21 @@ def _python_tool(config: ServiceConfig) -> PythonToolSettings | None:
     return PythonToolSettings(policy=policy, calls=config.python_calls)
 
 
+def _trusted(config: ServiceConfig) -> TrustedConfig | None:
+    """The trusted model's settings; a folder or file by its whole path, for gateways run elsewhere."""
+    if config.trusted is None:
+        return None
+    local = Path(config.trusted)
+    return TrustedConfig.parse({"model": str(local.absolute()) if local.exists() else config.trusted}, "trusted")
+
+
 def open_room(
     url: str,
     application: str,
     name: str,
     names: tuple[str, ...],
     *,
+    observe_s: float,
     dashboard: bool = False,
     python_tool: PythonToolSettings | None = None,
 ) -> ControlRoom:
@@ -267,11 +353,15 @@ def open_room(
     folder = audit_folder(url)
     audit = AuditLog(folder, writer=f"gateway-{application}", unique=True)
     plane = ControlPlane(url, name, names=names)
-    sandboxes = None if python_tool is None else Pool(python_tool.policy, python_tool.ready)
-    # of its own: what people look at waits longer than what requests wait for, and in no request's way
-    records = Records(Store(url, wait_s=PEOPLE_WAIT_S), folder) if dashboard else None
     return ControlRoom(
-        audit, plane, Budgets(url), Holds(Store(url, wait_s=WAIT_S)), records=records, sandboxes=sandboxes
+        audit,
+        plane,
+        Budgets(url),
+        Holds(Store(url, wait_s=WAIT_S)),
+        Recorder(url, name, window_s=observe_s),
+        # of its own: what people look at waits longer than what requests wait for, and in no request's way
+        Records(Store(url, wait_s=PEOPLE_WAIT_S), folder) if dashboard else None,
+        None if python_tool is None else Pool(python_tool.policy, python_tool.ready),
     )
 
 
@@ -279,6 +369,7 @@ def start_service(config: ServiceConfig) -> Service:
     """Check what may be served, then serve it; raises NotApproved with the reason before Ray is touched."""
     plan = plan_service(config)
     url = absolute(config.store or default_url())
+    beside = Beside(config, plan, url)
     acknowledge(config, plan)
     with open_store(url) as store:
         keys = KeyStore(store)
@@ -291,7 +382,9 @@ def start_service(config: ServiceConfig) -> Service:
             with suppress(Exception), open_store(url) as store:  # the first error is the one to tell
                 KeyStore(store).forget(made[0].id)
         raise
-    return Service(deployment, plan, made[1] if made else None, config.dashboard)
+    beside.start()
+    secret = made[1] if made else None
+    return Service(deployment, plan, secret, dashboard=config.dashboard, beside=beside)
 
 
 def acknowledge(config: ServiceConfig, plan: Plan) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from raysafe.evaluation.refusals import refuses
+
 from raysafe.evaluation.statistics import Estimate, PairedTest, mcnemar, wilson_interval
 from raysafe.guards.policy import load_policy
 from raysafe.models.roc import auroc
