@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from raysafe.guards.guard import Exchange, Verdict
+from raysafe.monitoring.features import text_features
 from raysafe.monitoring.windows import WindowBuilder
 
 MODEL_FAILED = "failed"
@@ -38,7 +39,7 @@ def observe(ended: Ended, window: WindowBuilder) -> None:
     window.add(_safety(ended))
     exchange = ended.exchange
     if exchange.output:
-        window.add(_behaviour(exchange.output))
+        window.add((f"behaviour.{name}", value) for name, value in text_features(exchange.output).items())
     window.count("performance.outcomes", ended.outcome)
     for call in exchange.tool_calls:
         window.count("safety.tools", call.name)
@@ -50,16 +51,6 @@ def _performance(ended: Ended) -> Iterator[tuple[str, float]]:
     yield "performance.cancelled", float(ended.outcome == "cancelled")
     if ended.tokens and ended.model_seconds > 0:
         yield "performance.tokens_per_s", ended.tokens / ended.model_seconds
-
-
-def _behaviour(text: str) -> Iterator[tuple[str, float]]:
-    words = text.split()
-    yield "behaviour.characters", float(len(text))
-    yield "behaviour.words", float(len(words))
-    triples = list(zip(words, words[1:], words[2:], strict=False))
-    if triples:
-        # 1 - distinct-3 (Li et al. 2016)
-        yield "behaviour.repetition", 1 - len(set(triples)) / len(triples)
 
 
 def _safety(ended: Ended) -> Iterator[tuple[str, float]]:

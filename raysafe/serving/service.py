@@ -6,7 +6,6 @@ bears, and only where who starts it says so, which the audit log keeps.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable
@@ -30,29 +29,26 @@ from raysafe.control.sandbox.policy import Policy as SandboxPolicy
 from raysafe.control.sandbox.pool import Pool
 from raysafe.control.trusted import TrustedConfig
 from raysafe.control.watch import ControlPlane
-from raysafe.errors import ConfigError, NotApproved, RaySafeError
+from raysafe.errors import ConfigError, NotApproved
 from raysafe.guards.policy import Policy, load_policy
 from raysafe.monitoring.recorder import Recorder
-from raysafe.monitoring.running import Running
-from raysafe.oversight.roll_back import roll_back_of
 from raysafe.oversight.safety_case import approved_case
 from raysafe.records.audit import AuditLog, audit_folder
 from raysafe.records.registry import Registry
 from raysafe.records.store import Store, default_url, open_store
 from raysafe.records.versions import ModelVersion
 from raysafe.serving.application import Application, Placement
+from raysafe.serving.beside import Beside
 from raysafe.serving.control_room import ControlRoom, Records
 from raysafe.serving.deploy import Deployment, deploy
 from raysafe.serving.python_tool import PythonToolSettings
 from raysafe.serving.replicas import ReplicaSettings
-from raysafe.serving.rolling_back import RollBacks
 from raysafe.serving.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from raysafe.serving.upstream import UpstreamSettings
 
 
-logger = logging.getLogger(__name__)
 PEOPLE_WAIT_S = 5.0
 """Longest wait of the dashboard for the store."""
 
@@ -168,52 +164,6 @@ class Service:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         # a second Ctrl-C, or an error: nobody waits any more
         self.stop(now=kind is not None)
-
-
-class Beside:
-    """What runs in the process that started a service: its safety monitor, and who follows its roll backs."""
-
-    def __init__(self, config: ServiceConfig, plan: Plan, url: str) -> None:
-        """Raises ConfigError for rules that can't be in force."""
-        self._config, self._store = config, Store(url)
-        self.label = plan.label
-        self.refusal: str | None = None
-        """Why the version that is wanted isn't served."""
-        gateway = plan.application.gateway.model
-        self._roll_backs: RollBacks | None = None
-        if plan.version is not None:
-            names = frozenset({gateway, plan.version.name, plan.version.label, plan.version.digest})
-            self._roll_backs = RollBacks(self._store, plan.version.label, names)
-        self.monitor: Running | None = None
-        if config.monitor is not None:
-            self.monitor = Running(url, config.monitor, approved=lambda service: roll_back_of(self._store, service))
-
-    def start(self) -> None:
-        if self.monitor is not None:
-            self.monitor.start()
-
-    def look(self, deployment: Deployment) -> None:
-        """Replace the version that is served where an intervention says so: its gateways are closed by it already."""
-        if self._roll_backs is None:
-            return
-        try:
-            wanted = self._roll_backs.wanted()
-            if wanted == self.label:
-                return
-            plan = plan_service(self._config.model_copy(update={"model": wanted}))
-            deployment.replace(plan.application)
-        except RaySafeError as error:
-            if str(error) != self.refusal:
-                logger.error("the version that is wanted can't be served: %s", error)
-            self.refusal = str(error)
-            return
-        self.label, self.refusal = plan.label, None
-        logger.warning("serving %s now, by an intervention", plan.label)
-
-    def stop(self) -> None:
-        if self.monitor is not None:
-            self.monitor.stop()
-        self._store.close()
 
 
 @dataclass(frozen=True)
@@ -369,7 +319,7 @@ def start_service(config: ServiceConfig) -> Service:
     """Check what may be served, then serve it; raises NotApproved with the reason before Ray is touched."""
     plan = plan_service(config)
     url = absolute(config.store or default_url())
-    beside = Beside(config, plan, url)
+    beside = _beside(config, plan, url)
     acknowledge(config, plan)
     with open_store(url) as store:
         keys = KeyStore(store)
@@ -385,6 +335,16 @@ def start_service(config: ServiceConfig) -> Service:
     beside.start()
     secret = made[1] if made else None
     return Service(deployment, plan, secret, dashboard=config.dashboard, beside=beside)
+
+
+def _beside(config: ServiceConfig, plan: Plan, url: str) -> Beside:
+    version, gateway = plan.version, plan.application.gateway
+    names = frozenset({gateway.model, version.name, version.label, version.digest} if version else {gateway.model})
+
+    def application_of(label: str) -> Application:
+        return plan_service(config.model_copy(update={"model": label})).application
+
+    return Beside(url, version and version.label, names, application_of, config.monitor)
 
 
 def acknowledge(config: ServiceConfig, plan: Plan) -> None:
