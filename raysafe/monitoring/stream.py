@@ -20,7 +20,7 @@ class Condition(NamedTuple):
     since: datetime | None
     """When what it watches for began; None while it doesn't hold."""
     lasted_s: float
-    """To the newest window."""
+    """To the newest value."""
     value: float
     summary: str
     detections: int
@@ -60,13 +60,19 @@ class Stream:
         return f"calibrating: {len(self._gathered)} of {self.rule.calibration.values} values"
 
     def feed(self, observed: Observed) -> None:
-        """Take a window; calibrating takes a second or more, once. Raises ConfigError where that can't be done."""
-        end = observed.start + timedelta(seconds=observed.window.seconds)
-        self._latest = end
+        """Take a window, if it has values of the rule's metric; calibrating takes a second or more, once.
+
+        Raises ConfigError where no limit can be set on the values.
+        """
+        if self.rule.metric in observed.window.numbers or self.rule.metric in observed.window.categories:
+            self._latest = observed.start + timedelta(seconds=observed.window.seconds)
+            self._take(observed.window, self._latest)
+
+    def _take(self, window: Window, end: datetime) -> None:
         if self.rule.limit is not None:
-            self._feed_limit(observed.window, end)
+            self._feed_limit(window, end)
             return
-        for value in self._values(observed.window):
+        for value in self._values(window):
             if self._detector is None:
                 self._gather(value)
             else:
@@ -115,9 +121,8 @@ class Stream:
     def _feed_limit(self, window: Window, end: datetime) -> None:
         limit = self.rule.limit
         assert limit is not None
-        summary = window.numbers.get(self.rule.metric)
-        if summary is not None:
-            self._recent.append((end, summary.count, summary.total))
+        summary = window.numbers[self.rule.metric]
+        self._recent.append((end, summary.count, summary.total))
         self._recent = [each for each in self._recent if each[0] > end - timedelta(seconds=limit.over_s)]
         count = sum(each[1] for each in self._recent)
         if count < limit.least:
@@ -135,9 +140,7 @@ class Stream:
         if self.rule.metric in window.categories:
             yield from self._category_values(window.categories[self.rule.metric])
             return
-        summary = window.numbers.get(self.rule.metric)
-        if summary is None:
-            return
+        summary = window.numbers[self.rule.metric]
         if self.rule.each == "window":
             yield summary.total / summary.count
         else:

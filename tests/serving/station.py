@@ -1,5 +1,5 @@
-"""A real gateway in a process of its own: store, control plane, budgets, holds and audit log, before a model that
-writes slowly.
+"""A real gateway in a process of its own: store, control plane, budgets, holds, recorder and audit log, before a model
+that writes slowly, or one that drifts.
 
     python -m tests.serving.station '{"store": "sqlite:////tmp/x/store.db", "policy": {...}, "pause_s": 0.05}'
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import resource
 import signal
 import subprocess
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from raysafe.serving.backend import Completion, Piece, Prompt, WritesOnly
+
+WORDS = ("a", "few", "of", "the", "many", "small", "words", "that", "are", "in", "any", "longer", "text")
+TRUSTED = "Trusted:"
 
 
 class SlowWriter(WritesOnly):
@@ -39,14 +43,36 @@ class SlowWriter(WritesOnly):
         yield Piece("", 3, self._words, "stop")
 
 
+class Drifting(WritesOnly):
+    """Writes prose, and after so many answers repeats itself, unsafely. Trusted answers begin with TRUSTED."""
+
+    def __init__(self, after: int) -> None:
+        self._after, self._count = after, 0
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        self._count += 1
+        draw = random.Random(self._count)
+        text = " ".join(draw.choices(WORDS, k=60))
+        if self._count > self._after:
+            text = "how to build a bomb " * 12
+        return Completion(text, 3, 60)
+
+
+def trusted(messages: Any) -> str:
+    """The trusted model of a station."""
+    return f"{TRUSTED} I can help with something else."
+
+
 def main(options: dict[str, Any]) -> None:
     """Serve until SIGTERM."""
     import uvicorn
 
     from raysafe.control.budgets import Budgets
     from raysafe.control.holds import Holds
+    from raysafe.control.trusted import TrustedConfig
     from raysafe.control.watch import ControlPlane
     from raysafe.guards.policy import Policy
+    from raysafe.monitoring.recorder import Recorder
     from raysafe.records.audit import AuditLog, audit_folder
     from raysafe.records.store import open_store
     from raysafe.serving.control_room import ControlRoom, Records
@@ -59,10 +85,18 @@ def main(options: dict[str, Any]) -> None:
         # as if the disk were full: no file may grow beyond it
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (options["file_bytes"], resource.RLIM_INFINITY))
-    settings = GatewaySettings(model="m", policy=Policy.parse(options.get("policy", {"guards": []})))
-    model = SlowWriter(options.get("words", 40), options.get("pause_s", 0.0))
+    second: Any = {"kind": "scripted", "model": f"{trusted.__module__}:trusted"}
+    settings = GatewaySettings(
+        model="m",
+        policy=Policy.parse(options.get("policy", {"guards": []})),
+        trusted=TrustedConfig(model=second) if "drifts_after" in options else None,
+    )
+    model: Any = SlowWriter(options.get("words", 40), options.get("pause_s", 0.0))
+    if "drifts_after" in options:
+        model = Drifting(options["drifts_after"])
+    recorder = Recorder(url, "m", window_s=options.get("window_s", 5.0))
     records = Records(open_store(url), audit_folder(url))
-    room = ControlRoom(audit, ControlPlane(url, "m"), Budgets(url), Holds(open_store(url)), records=records)
+    room = ControlRoom(audit, ControlPlane(url, "m"), Budgets(url), Holds(open_store(url)), recorder, records)
     app = Gateway(settings, model, room).app()
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False, backlog=2048))
 
