@@ -56,7 +56,7 @@ class Limit(Config):
     def _one_side(self) -> Self:
         if (self.above is None) == (self.below is None):
             raise ValueError("a limit has either above or below")
-        if self.clear is not None and not self.cleared(self.clear):
+        if self.clear is not None and self.broken(self.clear):
             raise ValueError("clear must lie on the good side of the limit")
         return self
 
@@ -134,7 +134,7 @@ class Rule(Config):
     def _one_way_to_tell(self) -> Self:
         if (self.detector is None) == (self.limit is None):
             raise ValueError(f"the rule '{self.name}' needs either a detector or a limit")
-        if self.limit is not None and "calibration" in self.model_fields_set:
+        if self.limit is not None and self.calibration != Calibration():
             raise ValueError(f"calibration has no effect on a limit (rule '{self.name}'): leave it out")
         deadlines = [step.after_s for step in self.escalate]
         if deadlines != sorted(set(deadlines)):
@@ -204,6 +204,15 @@ class Rules(Config):
         """Name, version and the digest's beginning, such as 'shop@3 (1f2e3d4c)'."""
         version = "" if self.version is None else f"@{self.version}"
         return f"{self.name}{version} ({self.digest[:8]})"
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], source: str = "rules") -> Self:
+        """Validate; raises ConfigError. Rules are checked one by one first, so that a typo names its near field."""
+        rules = values.get("rules")
+        for number, rule in enumerate(rules if isinstance(rules, list | tuple) else ()):
+            if isinstance(rule, dict):
+                Rule.parse(rule, f"{source}, rules[{number}]")
+        return super().parse(values, source)
 
     @classmethod
     def from_bytes(cls, raw: bytes, source: str) -> Self:
