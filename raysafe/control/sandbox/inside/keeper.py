@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from typing import Any
 
 import forwarder  # pyright: ignore[reportMissingImports]
@@ -69,6 +70,7 @@ def close_doors(setup: dict[str, Any]) -> int:
         os.setresgid(*(setup["drop_to"],) * 3)
         os.setresuid(*(setup["drop_to"],) * 3)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        check_readable()
     if setup["cpus"] is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: setup["cpus"]])
     kernel.leave_user_namespace(USER)
@@ -98,6 +100,13 @@ def mount_writable(setup: dict[str, Any]) -> None:
     kernel.mount(f"{TEMPORARY}/shm", SHARED, flags=kernel.MS_BIND)
     inodes = setup["inodes"] + used_inodes()
     kernel.mount("tmpfs", TEMPORARY, "tmpfs", flags | kernel.MS_REMOUNT, f"nr_inodes={inodes}")
+
+
+def check_readable() -> None:
+    """Raise OSError where the job could import nothing, for the host's packages are closed to other users."""
+    for path in sys.path:
+        if os.path.lexists(path) and not os.access(path, os.R_OK):
+            raise OSError(f"unprivileged users can't read {path}: open it to them (chmod -R o+rX), or be one")
 
 
 def used_inodes() -> int:
