@@ -28,7 +28,7 @@ from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.proxy.server import Proxy
 from raysafe.control.sandbox.result import Result, SandboxUnavailable, Usage
 from raysafe.control.sandbox.seccomp import Target, no_execution, sandbox_filter
-from raysafe.control.sandbox.supervise import Bounds, Outcome, Output, supervise
+from raysafe.control.sandbox.supervise import Bounds, Outcome, Output, supervise, told
 from raysafe.control.sandbox.watchdog import Watchdog
 
 SETUP_TIMEOUT_S = 20.0
@@ -210,9 +210,14 @@ class Sandbox:
         }
 
     def _send(self, job: Job) -> None:
-        frames.send(self._control, job.order())
-        for content in job.files.values():
-            self._control.sendall(content)
+        try:
+            frames.send(self._control, job.order())
+            for content in job.files.values():
+                self._control.sendall(content)
+        except OSError:
+            # process 1 may have said why before it ended
+            told(self._control)
+            raise SandboxUnavailable("the sandbox ended before it had its job, and nothing was run in it") from None
 
     def _end(self) -> None:
         """Kill process 1, and with it everything in its namespace; returns when all of it is dead."""

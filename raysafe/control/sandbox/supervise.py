@@ -117,7 +117,7 @@ def supervise(
                     outcome.breaches.append(breach(listener, target))
                     return outcome
                 else:
-                    outcome.status = _told(control)
+                    outcome.status = told(control)
                     outcome.limit_hit = _over(policy, bounds) or (
                         "disk" if home is not None and is_full(home) else None
                     )
@@ -137,7 +137,7 @@ def _over(policy: Policy, bounds: Bounds) -> Limit | None:
     return hit
 
 
-def _told(control: socket) -> int | None:
+def told(control: socket) -> int | None:
     """The wait status that process 1 reports; none where it is gone. Raises SandboxUnavailable where nothing ran."""
     try:
         message = frames.receive(control)

@@ -58,6 +58,8 @@ def keep(control_fd: int, stdout: int, stderr: int) -> None:
 
 def close_doors(setup: dict[str, Any]) -> int:
     """Mount what may be written, give up every privilege, go under the filter; returns its listener."""
+    if os.getpid() != 1:
+        raise OSError("this is not the first process of a namespace of its own")
     mount_writable(setup)
     for name in MASKED:
         if os.path.exists(f"/proc/{name}"):
@@ -66,11 +68,14 @@ def close_doors(setup: dict[str, Any]) -> int:
         # devices take writes all the same, but their modes and owners, which are the host's, can't be changed
         kernel.mount("", device, flags=kernel.READ_ONLY)
     if setup["drop_to"] is not None:
+        packages = [path for path in sys.path if os.path.exists(path)]
         os.setgroups([])
         os.setresgid(*(setup["drop_to"],) * 3)
         os.setresuid(*(setup["drop_to"],) * 3)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-        check_readable()
+        for path in packages:
+            if not os.access(path, os.R_OK):
+                raise OSError(f"unprivileged users can't read {path}: open it to them (chmod -R o+rX), or be one")
     if setup["cpus"] is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: setup["cpus"]])
     kernel.leave_user_namespace(USER)
@@ -100,13 +105,6 @@ def mount_writable(setup: dict[str, Any]) -> None:
     kernel.mount(f"{TEMPORARY}/shm", SHARED, flags=kernel.MS_BIND)
     inodes = setup["inodes"] + used_inodes()
     kernel.mount("tmpfs", TEMPORARY, "tmpfs", flags | kernel.MS_REMOUNT, f"nr_inodes={inodes}")
-
-
-def check_readable() -> None:
-    """Raise OSError where the job could import nothing, for the host's packages are closed to other users."""
-    for path in sys.path:
-        if os.path.lexists(path) and not os.access(path, os.R_OK):
-            raise OSError(f"unprivileged users can't read {path}: open it to them (chmod -R o+rX), or be one")
 
 
 def used_inodes() -> int:
