@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.result import SandboxUnavailable
 
 NOBODY = 65534
+FIRST_USER, USERS = 0x70000000, 0x0F000000
+"""Users that no system hands out: above the ranges of containers."""
 CAP_SYS_ADMIN = 21
 NAMESPACES = ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup")
 
@@ -41,6 +44,19 @@ def is_privileged() -> bool:
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
     return False
+
+
+def user_of_its_own(maps: tuple[str, ...] = ("/proc/self/uid_map", "/proc/self/gid_map")) -> int:
+    """A user and group that nobody else is, so that what the kernel counts by user is bounded by sandbox as well.
+
+    Nobody's, where the users of this container end before.
+    """
+    chosen = FIRST_USER + secrets.randbelow(USERS)
+    for path in maps:
+        ranges = [tuple(map(int, line.split())) for line in Path(path).read_text().splitlines()]
+        if not any(first <= chosen < first + length for first, _, length in ranges):
+            return NOBODY
+    return chosen
 
 
 def command(

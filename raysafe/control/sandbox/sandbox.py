@@ -17,7 +17,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from raysafe.control.sandbox.bubblewrap import NOBODY, command, is_privileged
+from raysafe.control.sandbox.bubblewrap import NOBODY, command, is_privileged, user_of_its_own
 from raysafe.control.sandbox.cgroups import Group, find_places
 from raysafe.control.sandbox.handshake import greeting
 from raysafe.control.sandbox.harvest import harvest
@@ -27,7 +27,7 @@ from raysafe.control.sandbox.mounts import PROXY, PROXY_PORT, below_tmp, environ
 from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.proxy.server import Proxy
 from raysafe.control.sandbox.result import Result, SandboxUnavailable, Usage
-from raysafe.control.sandbox.seccomp import Target, no_execution, sandbox_filter
+from raysafe.control.sandbox.seccomp import Target, no_execution, no_unix_sockets, sandbox_filter
 from raysafe.control.sandbox.supervise import Bounds, Outcome, Output, supervise, told
 from raysafe.control.sandbox.watchdog import Watchdog
 
@@ -195,7 +195,7 @@ class Sandbox:
             # what one process can do between two looks of the watchdog
             rlimits |= {"RLIMIT_NPROC": policy.pids + 2, "RLIMIT_DATA": 2 * policy.memory_bytes}
         return {
-            "drop_to": NOBODY if privileged else None,
+            "drop_to": user_of_its_own() if privileged else None,
             "disk_bytes": policy.disk_bytes,
             "inodes": policy.inodes,
             "below_tmp": below_tmp(policy.readable),
@@ -206,6 +206,7 @@ class Sandbox:
             "cpus": int(max(1, policy.cpus)) if no_group else None,
             "ports": [PROXY_PORT] if self._proxy else [],
             "filter": base64.b64encode(sandbox_filter(self._target, network=self._proxy is not None)).decode(),
+            "no_unix_sockets": base64.b64encode(no_unix_sockets(self._target)).decode() if self._proxy else None,
             "no_execution": base64.b64encode(no_execution(self._target)).decode(),
         }
 

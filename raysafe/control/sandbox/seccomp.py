@@ -68,6 +68,13 @@ def no_execution(target: Target) -> bytes:
     return _bytes([*code, _end(ALLOW)])
 
 
+def no_unix_sockets(target: Target) -> bytes:
+    """A second filter, for jobs with a network: they don't reach sockets of the host in folders that they may read."""
+    socket = BY_ARGUMENT["socket"][target.column]
+    refused = _any(0, (AF_UNIX,), _end(FAIL | errno.EACCES), [_end(ALLOW)])
+    return _bytes([(LOAD_WORD, 0, 0, NUMBER), *_when(socket, refused), _end(ALLOW)])
+
+
 def name_of(number: int, target: Target) -> str:
     """A system call's name; its number where the tables don't know it."""
     for table in (HOSTILE, BY_ARGUMENT, REFUSED, ALLOWED):

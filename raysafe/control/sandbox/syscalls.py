@@ -46,7 +46,7 @@ restart_syscall 219 128, timer_create 222 107, timer_settime 223 110, timer_gett
 timer_getoverrun 225 109, timer_delete 226 111, timerfd_create 283 85, timerfd_settime 286 86,
 timerfd_gettime 287 87, eventfd 284 -, eventfd2 290 19, signalfd 282 -, signalfd4 289 74, epoll_create 213 -,
 epoll_create1 291 20, epoll_ctl 233 21, epoll_wait 232 -, epoll_pwait 281 22, epoll_pwait2 441 441,
-inotify_init 253 -, inotify_init1 294 26, inotify_add_watch 254 27, inotify_rm_watch 255 28, openat 257 56,
+openat 257 56,
 openat2 437 437, newfstatat 262 79, statx 332 291, faccessat 269 48, faccessat2 439 439, close_range 436 436,
 copy_file_range 326 285, fallocate 285 47, fadvise64 221 223,
 readahead 187 213, getrandom 318 278, getcpu 309 168, getxattr 191 8, lgetxattr 192 9, fgetxattr 193 10,

@@ -158,6 +158,17 @@ def test_a_wrapper_that_only_starts_the_command_is_not_taken_for_isolation(
     assert not (tmp_path / "ran").exists()
 
 
+def test_sandboxes_are_users_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "all").write_text("0 0 4294967295\n")
+    maps = (str(tmp_path / "all"),) * 2
+    assert len({bubblewrap.user_of_its_own(maps) for _ in range(20)}) > 15
+
+
+def test_in_a_container_with_few_users_they_are_nobody(tmp_path: Path) -> None:
+    (tmp_path / "few").write_text("0 100000 65536\n")
+    assert bubblewrap.user_of_its_own((str(tmp_path / "few"),) * 2) == bubblewrap.NOBODY
+
+
 @pytest.mark.parametrize(
     "files", [{"/etc/x": ""}, {"../x": ""}, {"a/../b": ""}, {"a//b": ""}, {"a": "", "a/b": ""}, {"a\nb": ""}, {".": ""}]
 )

@@ -49,8 +49,7 @@ def direct(kind, address):
         one.connect(address)
 
 def raw(text):
-    with socket.socket(socket.AF_UNIX) as one:
-        one.connect("/run/raysafe-proxy")
+    with socket.create_connection(("127.0.0.1", 3128)) as one:
         one.sendall(text)
         return one.recv(4096).decode()
 
@@ -62,6 +61,7 @@ print(json.dumps({{
     "out": tried(lambda: direct(socket.AF_INET, ("93.184.216.34", 80))),
     "udp": tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("9.9.9.9", 53))),
     "v6": tried(lambda: socket.socket(socket.AF_INET6)),
+    "unix": tried(lambda: socket.socket(socket.AF_UNIX)),
     "netlink": tried(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
     "name": tried(lambda: socket.getaddrinfo("example.org", 80)),
     "raw": tried(lambda: raw(b"CONNECT 127.0.0.1:22 HTTP/1.1\\r\\n\\r\\n")),
@@ -92,7 +92,7 @@ def test_another_is_refused_by_the_proxy(found: dict[str, str], name: str) -> No
     assert "403" in found[name]
 
 
-@pytest.mark.parametrize("name", ["direct", "out", "udp", "v6", "netlink", "name", "replaced"])
+@pytest.mark.parametrize("name", ["direct", "out", "udp", "v6", "unix", "netlink", "name", "replaced"])
 def test_nothing_leads_past_the_proxy(found: dict[str, str], name: str) -> None:
     assert "Error" in found[name] or "error" in found[name]
 

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from raysafe.control.sandbox.seccomp import ALLOW, ARCHITECTURES, FAIL, NOTIFY, Target, no_execution, sandbox_filter
+from raysafe.control.sandbox.seccomp import (
+    ALLOW,
+    ARCHITECTURES,
+    FAIL,
+    NOTIFY,
+    Target,
+    no_execution,
+    no_unix_sockets,
+    sandbox_filter,
+)
 from raysafe.control.sandbox.syscalls import ALLOWED, BY_ARGUMENT, HOSTILE, REFUSED
 
 TARGETS = {name: Target(*facts) for name, facts in ARCHITECTURES.items()}
@@ -130,6 +139,16 @@ def test_nothing_is_executed_under_the_second_filter(target: Target) -> None:
         number = ALLOWED[name][target.column]
         assert number is not None
         assert verdict(program, target.audit, number) == expected
+
+
+def test_jobs_with_a_network_have_internet_sockets_alone(target: Target) -> None:
+    number = BY_ARGUMENT["socket"][target.column]
+    assert number is not None
+    for family in range(46):
+        first = ask(target, "socket", family, network=True)
+        second = verdict(no_unix_sockets(target), target.audit, number, family)
+        allowed = first == second == ALLOW
+        assert allowed == (family == 2)
 
 
 def test_no_call_is_in_two_tables() -> None:

@@ -63,6 +63,8 @@ def become(setup: dict[str, Any], order: dict[str, Any], stdout: int, stderr: in
         landlock.restrict(WRITABLE, executable=executables(setup, order), ports=setup["ports"])
     elif "argv" in order and not setup["execute"]:
         raise OSError("without Landlock a program can't be kept from starting others: allow it, by execute: true")
+    if setup["no_unix_sockets"] is not None:
+        kernel.install_filter(base64.b64decode(setup["no_unix_sockets"]))
     if not setup["execute"] and "argv" not in order:
         kernel.install_filter(base64.b64decode(setup["no_execution"]))
 

@@ -148,16 +148,11 @@ def wait(control: socket.socket, child: int, woken: int) -> int:
     waiting.register(control, select.POLLIN)
     waiting.register(woken, select.POLLIN)
     while True:
-        while True:
-            try:
-                ended, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if ended == child:
-                return status
-            if ended == 0:
-                break
-        for descriptor, _ in waiting.poll():
+        ended, status = os.waitpid(-1, os.WNOHANG)
+        if ended == child:
+            return status
+        # orphans without end are reaped one by one: the host's end is seen between any two
+        for descriptor, _ in waiting.poll(0 if ended else None):
             if descriptor == woken:
                 os.read(woken, 4096)
             elif not control.recv(1):
