@@ -38,7 +38,6 @@ class ControlRoom:
     """Takes note of how exchanges end, for the safety monitor."""
     records: Records | None = None
     """Shown at /dashboard; without them there is no such page."""
-
     sandboxes: Sandboxes | None = None
     """For the tool that the gateway runs itself; without them, settings that offer it are refused with ConfigError."""
 

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from raysafe.config import Config
+from raysafe.control.capabilities import covers_domain
 from raysafe.control.capability_guard import CapabilityGuard
 from raysafe.control.sandbox.policy import Policy
-from raysafe.control.sandbox.result import Breach
+from raysafe.control.sandbox.result import Breach, Usage
 from raysafe.guards.guard import Exchange, Tool
 from raysafe.guards.pipeline import Pipeline
 
@@ -53,6 +54,9 @@ class Ran(Protocol):
 
     @property
     def breaches(self) -> Sequence[Breach]: ...
+
+    @property
+    def usage(self) -> Usage: ...
 
 
 class Sandboxes(Protocol):
@@ -99,11 +103,19 @@ def definition(settings: PythonToolSettings) -> Tool:
     return Tool(NAME, json.dumps({"name": NAME, "description": text, "parameters": schema}))
 
 
-def is_granted(pipeline: Pipeline, exchange: Exchange) -> bool:
-    """Whether all guards of capabilities let the exchange's model call the tool without a person's approval."""
+def is_granted(pipeline: Pipeline, exchange: Exchange, domains: Sequence[str] = ()) -> bool:
+    """Whether all guards of capabilities let the exchange's model call the tool without a person's approval.
+
+    domains: of the tool's sandbox; a model that may not reach all of them may not call it.
+    """
     guards = [entry.guard for entry in pipeline.entries if isinstance(entry.guard, CapabilityGuard)]
     granted = [guard.effective(exchange) for guard in guards]
-    return all(one.autonomy >= 2 and bool({NAME, "*"} & set(one.tools)) for one in granted)
+    return all(
+        one.autonomy >= 2
+        and bool({NAME, "*"} & set(one.tools))
+        and all(any(covers_domain(grant, domain) for grant in one.domains) for domain in domains)
+        for one in granted
+    )
 
 
 def read_code(arguments: str) -> str | None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 from raysafe.errors import RaySafeError
 from raysafe.guards.decision import Decision
-from raysafe.guards.guard import Message, Stage, ToolCall, Verdict
+from raysafe.guards.guard import Exchange, Message, Stage, ToolCall, Verdict
+from raysafe.monitoring.observation import Ended
 from raysafe.serving.backend import Prompt
 from raysafe.serving.python_tool import NAME, Ran, definition, is_granted, read_code, result_text
 from raysafe.serving.refusals import model_error
@@ -22,6 +23,8 @@ from raysafe.serving.session import Session
 from raysafe.serving.wire.errors import ApiError
 
 logger = logging.getLogger(__name__)
+MOST_REQUESTS = 100
+"""Of a program's requests to the network, those that its row lists."""
 _NOT_CODE = 'not run: the arguments must be a JSON object {"code": "…"} and nothing else'
 _UNHOLDABLE = "; the service's own tool can't wait for a reviewer"
 
@@ -36,6 +39,10 @@ class RoundsSession(Session):
     """Set where a program tried to get out of its sandbox: the answer ends."""
     _spent = (0, 0)
     """Tokens of the rounds before this one: prompts, answers."""
+    _before: tuple[Exchange, ...] = ()
+    """The rounds before this one."""
+    _before_s = 0.0
+    """The model's time in them."""
 
     def _check_names(self) -> None:
         """Raise ApiError where the client offers a tool of the name that is the service's own."""
@@ -51,7 +58,7 @@ class RoundsSession(Session):
         open_choice = prompt.tool_choice in ("auto", "required") and not prompt.raw
         if tool is None or not open_choice or self._called >= tool.settings.calls:
             return prompt
-        if not is_granted(self._pipeline, self._exchange):
+        if not is_granted(self._pipeline, self._exchange, tool.settings.policy.domains):
             return prompt
         return replace(prompt, tools=(*prompt.tools, definition(tool.settings)))
 
@@ -89,6 +96,7 @@ class RoundsSession(Session):
         if self._spending is not None:
             self._spending.settle(self._tokens, self._model_s)
             self._spending = None
+        self._before, self._before_s = (*self._before, exchange), self._before_s + self._model_s
         self._tokens, self._model_s, self._wrote = None, 0.0, False
         self._round, self._spent = self._round + 1, counts
         # a release was for what the client said, not for what a program prints
@@ -102,6 +110,18 @@ class RoundsSession(Session):
             release=None,
         )
         return await self._admit_round()
+
+    def _ended(self, seconds: float) -> Ended:
+        """All rounds as one exchange."""
+        rounds = (*self._before, self._exchange)
+        whole = replace(
+            self._exchange,
+            output="\n".join(one.output for one in rounds if one.output),
+            verdicts=[verdict for one in rounds for verdict in one.verdicts],
+            tool_calls=tuple(call for one in rounds for call in one.tool_calls),
+        )
+        tokens = None if self._tokens is None else self._tokens + sum(self._spent)
+        return Ended(whole, self._outcome, seconds, self._before_s + self._model_s, tokens)
 
     async def _admit_round(self) -> Decision | None:
         decision = _final(await self._guarded(lambda: self._pipeline.check(self._exchange, "input"), False))
@@ -144,8 +164,11 @@ class RoundsSession(Session):
             raise
         tried = [{"what": breach.what, "detail": breach.detail} for breach in ran.breaches]
         self._post.metrics.ran(ran.limit_hit, bool(tried))
+        if self._post.recorder is not None:
+            self._post.recorder.note("safety.sandbox_breaches", float(bool(tried)))
         rows = [self._ledger.breached(exchange, code, tool=NAME, run=run, **breach) for breach in tried]
-        ended = {"exit_code": ran.exit_code, "limit_hit": ran.limit_hit, "breaches": tried}
+        asked = [astuple(request) for request in ran.usage.network[:MOST_REQUESTS]]
+        ended = {"exit_code": ran.exit_code, "limit_hit": ran.limit_hit, "breaches": tried, "network": asked}
         rows.append(self._ledger.ran(exchange, (ran.stdout, ran.stderr), tool=NAME, run=run, **ended))
         await self._durable(*rows)
         if tried:

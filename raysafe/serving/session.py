@@ -252,6 +252,10 @@ class Session:
                 self._outcome = "refused"
             raise known from error
 
+    def _ended(self, seconds: float) -> Ended:
+        """The exchange for the safety monitor."""
+        return Ended(self._exchange, self._outcome, seconds, self._model_s, self._tokens)
+
     @asynccontextmanager
     async def _accounted(self) -> AsyncIterator[None]:
         self._post.metrics.under_way.inc()
@@ -271,8 +275,7 @@ class Session:
             seconds = time.perf_counter() - self._started
             self._post.metrics.ended(self.stream_mode, self._outcome, seconds)
             if self.observed and self._post.recorder is not None:
-                ended = Ended(self._exchange, self._outcome, seconds, self._model_s, self._tokens)
-                self._post.recorder.ended(ended)
+                self._post.recorder.ended(self._ended(seconds))
 
 
 def _cut(beside: asyncio.Task[None], clock: asyncio.Timeout) -> None:

@@ -152,12 +152,13 @@ def make_desk(
     counters: Any = None,
     holds: Any = None,
     sandboxes: Any = None,
+    recorder: Any = None,
     **settings: Any,
 ) -> Desk:
     key, secret = new_key("tester")
     audit, behind = MemoryAudit(), backend or Scripted()
     values = GatewaySettings(model="m", policy=Policy.parse(policy or POLICY), **settings)
-    room = ControlRoom(audit, AlwaysOpen([key]), counters, holds, sandboxes)
+    room = ControlRoom(audit, AlwaysOpen([key]), counters, holds, recorder=recorder, sandboxes=sandboxes)
     return Desk(Gateway(values, behind, room).app(), behind, audit, secret)
 
 

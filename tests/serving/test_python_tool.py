@@ -16,7 +16,8 @@ from raysafe.control.budgets import Granted
 from raysafe.control.capabilities import Capabilities
 from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.pool import Pool
-from raysafe.control.sandbox.result import Breach, SandboxUnavailable
+from raysafe.control.sandbox.proxy.traffic import NetworkRequest
+from raysafe.control.sandbox.result import Breach, SandboxUnavailable, Usage
 from raysafe.errors import ConfigError
 from raysafe.guards.guard import Message, ToolCall
 from raysafe.serving.backend import Completion, Finish, Piece, Prompt, WritesOnly
@@ -36,6 +37,11 @@ class Ran:
     exit_code: int = 0
     limit_hit: str | None = None
     breaches: tuple[Breach, ...] = ()
+    usage: Any = field(default_factory=lambda: usage())
+
+
+def usage(*network: NetworkRequest) -> Usage:
+    return Usage(0.1, 0.1, 1, 1, 1, network=network, enforced_by="watchdog")
 
 
 @dataclass
@@ -329,6 +335,58 @@ async def test_a_program_that_tries_to_get_out_ends_the_answer(stream: bool) -> 
     async with desk.http as client:
         shown = (await client.get("/metrics")).text
     assert 'raysafe_tool_runs_total{breach="yes",limit="none",model="m"} 1.0' in shown
+
+
+async def test_the_log_names_what_a_program_asked_of_the_network() -> None:
+    asked = NetworkRequest("example.org", 443, "CONNECT", 10, 20, "allowed")
+    desk, _ = desk_for(sandboxes=Sandboxes(lambda code: Ran(usage=usage(asked))))
+    await ask(desk, False)
+    ended = next(row for row in desk.audit.rows if row["kind"] == "tool result")
+    assert ended["network"] == [("example.org", 443, "CONNECT", 10, 20, "allowed")]
+
+
+@pytest.mark.parametrize(("domains", "offered"), [(("example.org",), False), (("*.org",), True), (("*",), True)])
+async def test_a_model_that_may_not_reach_the_sandbox_s_domains_is_not_offered_it(
+    domains: tuple[str, ...], offered: bool
+) -> None:
+    granted = GRANTED.model_copy(update={"domains": domains})
+    desk, _ = desk_for(granted=granted, tool={"policy": Policy(domains=("a.example.org", "*.b.org"))})
+    await ask(desk, False)
+    assert bool(desk.backend.prompts[0].tools) is offered
+
+
+class Noting:
+    """A recorder that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.exchanges, self.notes = list[Any](), list[Any]()
+
+    def gauge(self, figures: Any) -> None:
+        return None
+
+    def start(self) -> None:
+        return None
+
+    def stop(self) -> None:
+        return None
+
+    def ended(self, ended: Any) -> None:
+        self.exchanges.append(ended)
+
+    def note(self, metric: str, value: float) -> None:
+        self.notes.append((metric, value))
+
+
+@both
+async def test_the_monitor_sees_all_rounds_as_one_exchange(stream: bool) -> None:
+    recorder = Noting()
+    desk, _ = desk_for(recorder=recorder, guards=[{"kind": "length", "output_characters": 500}])
+    await ask(desk, stream)
+    [ended] = recorder.exchanges
+    assert ended.exchange.output == "Let me see.\nIt is 42." and ended.tokens == 24
+    assert [call.name for call in ended.exchange.tool_calls] == ["python"]
+    assert [verdict.stage for verdict in ended.exchange.verdicts].count("output") == 2
+    assert recorder.notes == [("safety.sandbox_breaches", 0.0)]
 
 
 @both
