@@ -22,7 +22,16 @@ from starlette.routing import Route
 from raysafe.errors import NotApproved, RaySafeError, StorageError
 from raysafe.runtime.web import page_headers
 from raysafe.serving.crowd import Crowd
-from raysafe.serving.dashboard import audit_page, entry, holds_page, kill_page, live_page, models_page
+from raysafe.serving.dashboard import (
+    alerts_page,
+    audit_page,
+    entry,
+    holds_page,
+    interventions_page,
+    kill_page,
+    live_page,
+    models_page,
+)
 from raysafe.serving.dashboard.forms import parse_form, read_form
 from raysafe.serving.dashboard.office import Handler, Office, Page, Visit, html, in_thread
 from raysafe.serving.dashboard.rendering import FOLDER, theme_of
@@ -40,10 +49,13 @@ STATIC = ("dashboard.css", "dashboard.js", "mark.svg")
 PAGES = (
     Page("/", live_page.show),
     Page("/exchanges/{id:path}", live_page.exchange),
+    Page("/alerts", alerts_page.every, alerts_page.silences),
+    Page("/alerts/{id}", alerts_page.show, alerts_page.say),
     Page("/holds", holds_page.waiting),
     Page("/holds/{id}", holds_page.show, holds_page.decide),
     Page("/models", models_page.every),
     Page("/models/{label}", models_page.show, models_page.decide),
+    Page("/interventions", interventions_page.show, interventions_page.act),
     Page("/kill", kill_page.show, kill_page.act),
     Page("/audit", audit_page.show, audit_page.verify),
     Page("/sign-out", live_page.show, entry.sign_out),

@@ -10,8 +10,8 @@ from raysafe.errors import ConfigError, NotApproved
 from raysafe.records.audit_read import ChainRow, search, wanted
 from raysafe.records.audit_verify import ChainReport
 from raysafe.records.audit_verify import verify as verify_folder
-from raysafe.serving.dashboard.live_page import may_read
 from raysafe.serving.dashboard.office import Visit, in_thread
+from raysafe.serving.dashboard.traffic import may_read
 
 SHOWN = 50
 KINDS = (
@@ -24,6 +24,10 @@ KINDS = (
     "restored",
     "approved",
     "rejected",
+    "alert acknowledged",
+    "alert resolved",
+    "intervention applied",
+    "intervention reverted",
     "policy",
     "key made",
     "key rotated",
@@ -57,7 +61,7 @@ async def _page(visit: Visit, reports: list[ChainReport] | None) -> Response:
     fits = wanted(kind, subject)
 
     def keep(found: ChainRow) -> bool:
-        return fits(found) and may_read(visit, found)
+        return fits(found) and may_read(visit.key, found)
 
     found = await in_thread(search, visit.office.audit_folder, keep, most=SHOWN, since=since, before=before)
     shown = visit if problem is None else visit.again(problem, status)

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from starlette.responses import Response
 
+from raysafe.monitoring.figures import Figure, live_figures
 from raysafe.records.audit_read import ChainRow, search
-from raysafe.serving.dashboard.office import Visit, in_thread
-from raysafe.serving.dashboard.traffic import KINDS, SEVERITY, passages
+from raysafe.serving.dashboard.office import Office, Visit, in_thread
+from raysafe.serving.dashboard.traffic import SEVERITY, may_read, passages, traffic_of
 from raysafe.serving.wire.errors import ApiError
 
 SHOWN, WINDOW_S = 40, 300.0
@@ -23,7 +24,8 @@ async def show(visit: Visit) -> Response:
     only = visit.request.query_params.get("only", "")
     only = only if only in SEVERITY else ""
     since = (datetime.now(UTC) - timedelta(seconds=WINDOW_S)).isoformat(timespec="microseconds")
-    found = await in_thread(search, visit.office.audit_folder, _mine(visit), most=ROWS, pattern="gateway-*")
+    keep = traffic_of(visit.office.service, visit.key)
+    found = await in_thread(search, visit.office.audit_folder, keep, most=ROWS, pattern="gateway-*")
     all_of_them = passages(found.rows)
     recent = [passage for passage in all_of_them if passage.time >= since]
     counts = Counter(passage.action for passage in recent)
@@ -40,6 +42,7 @@ async def show(visit: Visit) -> Response:
         stopping=stopping.most_common(5),
         window_s=WINDOW_S,
         policy=visit.office.policy(),
+        figures=await in_thread(_figures, visit.office),
     )
 
 
@@ -48,7 +51,7 @@ async def exchange(visit: Visit) -> Response:
     subject = visit.request.path_params["id"]
 
     def mine(found: ChainRow) -> bool:
-        return found.row["subject"] == subject and may_read(visit, found)
+        return found.row["subject"] == subject and may_read(visit.key, found)
 
     found = await in_thread(search, visit.office.audit_folder, mine, most=200)
     if not found.rows:
@@ -62,17 +65,9 @@ async def exchange(visit: Visit) -> Response:
     )
 
 
-def may_read(visit: Visit, found: ChainRow) -> bool:
-    """Operators read every row, reviewers their own tenant's and their own."""
-    key, details = visit.key, found.row["details"]
-    if "operator" in key.scopes or found.row["actor"] == key.id:
-        return True
-    return isinstance(details, dict) and "tenant" in details and key.reviews(str(details["tenant"]))
-
-
-def _mine(visit: Visit):
-    def keep(found: ChainRow) -> bool:
-        row = found.row
-        return row["kind"] in KINDS and row["details"].get("model") == visit.office.service and may_read(visit, found)
-
-    return keep
+def _figures(office: Office) -> dict[str, list[Figure]]:
+    """What all gateways of the service observed in the last minute, by family."""
+    found: dict[str, list[Figure]] = {}
+    for figure in live_figures(office.store, office.service):
+        found.setdefault(figure.family, []).append(figure)
+    return found

@@ -82,6 +82,8 @@ def _capabilities(text: str) -> Capabilities:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"the capabilities are no YAML: {str(error).splitlines()[0]}") from None
+    if found is not None and not isinstance(found, dict):
+        raise ConfigError(f"the capabilities must be names and values, such as 'autonomy: 1', got '{text[:40]}'")
     return Capabilities.parse(found or {}, "the capabilities")
 
 

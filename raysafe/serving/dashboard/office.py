@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from raysafe.control.holds import Holds
+from raysafe.control.intervention_orders import read_interventions
 from raysafe.control.keys import Key
+from raysafe.monitoring.alerts import list_alerts
 from raysafe.records.store import Store
 from raysafe.serving.dashboard.forms import Form
 from raysafe.serving.dashboard.rendering import Theme, page, theme_of
@@ -32,6 +34,8 @@ DONE = {
     "approved": "Approved. The model may be served where nothing below stands against it.",
     "rejected": "Rejected. These files are served under no name.",
     "voted": "The vote is counted.",
+    "proposed": "Proposed. It does nothing until a second person confirms it.",
+    "applied": "The intervention is in force, or will be at its time.",
     "confirmed": "Confirmed. The intervention is in force, or will be at its time.",
     "declined": "Declined. The intervention does not happen.",
     "reverted": "Reverted.",
@@ -107,8 +111,14 @@ class Visit:
         return RedirectResponse(f"{PREFIX}/{path}?done={done}", 303)
 
     def _waiting(self) -> dict[str, int]:
-        tenant = None if "operator" in self.key.scopes else self.key.tenant
-        return {"holds": self.office.holds.count_pending(self.office.service, tenant)}
+        office, tenant = self.office, None if "operator" in self.key.scopes else self.key.tenant
+        with office.store.reading() as session:
+            proposed = sum(each.state == "proposed" for each in read_interventions(session))
+        return {
+            "alerts": sum(alert.state == "open" for alert in list_alerts(office.store)),
+            "holds": office.holds.count_pending(office.service, tenant),
+            "interventions": proposed,
+        }
 
 
 Handler = Callable[[Visit], Awaitable[Response]]

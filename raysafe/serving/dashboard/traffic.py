@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from raysafe.control.keys import Key
 from raysafe.records.audit_read import ChainRow
 
 SEVERITY = ("allow", "modify", "hold", "block")
@@ -30,6 +31,24 @@ class Passage(NamedTuple):
     """What guards in shadow mode would have done, as 'guard: action'."""
     failed: tuple[str, ...]
     """Guards that failed or ran too long."""
+
+
+def may_read(key: Key, found: ChainRow) -> bool:
+    """Whether a row is this key's to read: operators read every row, reviewers their own tenant's and their own."""
+    details = found.row["details"]
+    if "operator" in key.scopes or found.row["actor"] == key.id:
+        return True
+    return isinstance(details, dict) and "tenant" in details and key.reviews(str(details["tenant"]))
+
+
+def traffic_of(service: str, key: Key) -> Callable[[ChainRow], bool]:
+    """Whether a row tells of an exchange with this service, and is this key's to read."""
+
+    def keep(found: ChainRow) -> bool:
+        row = found.row
+        return row["kind"] in KINDS and row["details"].get("model") == service and may_read(key, found)
+
+    return keep
 
 
 def passages(rows: Iterable[ChainRow]) -> list[Passage]:

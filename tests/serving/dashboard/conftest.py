@@ -15,7 +15,9 @@ from raysafe.control.holds import Holds
 from raysafe.control.keys import KeyRing, Scope, new_key
 from raysafe.guards.policy import Policy
 from raysafe.records.audit import AuditLog
-from raysafe.records.store import open_store
+from raysafe.records.audit_read import newest_rows, wanted
+from raysafe.records.monitor_tables import AlertRow
+from raysafe.records.store import Store, open_store, store_now
 from raysafe.serving.control_room import ControlRoom, Records
 from raysafe.serving.gateway import Gateway
 from raysafe.serving.settings import GatewaySettings
@@ -77,8 +79,6 @@ class House:
             return await client.post("/v1/chat/completions", json=body, headers=headers)
 
     def rows(self, kind: str = "") -> list[dict[str, Any]]:
-        from raysafe.records.audit_read import newest_rows, wanted
-
         return [found.row for found in newest_rows(self.audit_folder) if wanted(kind)(found)]
 
 
@@ -103,6 +103,16 @@ class Browser:
 def token_of(page: httpx.Response) -> str:
     found = re.search(r'name="form_token" value="([0-9a-f]+)"', page.text)
     return found[1] if found else ""
+
+
+def add_alert(store: Store, **given: Any) -> str:
+    """An open alert, as a monitor writes it; its id."""
+    values: dict[str, Any] = {"id": "al-1", "rule": "refusals", "service": "m", "alert_group": "refusals"}
+    values |= {"severity": "critical", "metric": "behaviour.refusals", "summary": "refusals rise", "value": 0.5}
+    with store.session() as session:
+        now = store_now(session)
+        session.add(AlertRow(**(values | {"detections": 3, "level": 1, "opened": now, "updated": now} | given)))
+    return (values | given)["id"]
 
 
 @pytest.fixture
