@@ -1,7 +1,9 @@
 """How many bytes a Llama-like model takes, by formula: parameters, gradients, optimiser, key/value cache, activations.
 
 The formulas count what the code here does: float32 weights, bfloat16 matrix products under autocast, attention that
-keeps no T x T matrix, logits at completion tokens. They are arithmetic on a config, measured on no GPU.
+keeps no T x T matrix, logits at completion tokens. On one H200 a Llama of 1.2 billion weights took what they say to
+0.2% in training and frozen, an engine two thirds of it; CUDA reserved up to a quarter more (tests/gpu/test_memory.py,
+2026-11).
 """
 
 from __future__ import annotations

@@ -41,14 +41,11 @@ def figures(folder: Path, name: str) -> list[float]:
     return [row[name] for row in Run.open(str(folder)).metrics if name in row]
 
 
-@pytest.mark.parametrize(
-    ("job", "figure", "gain"),
-    [("sft", "validation/loss", -0.3), ("dpo", "validation/loss", -0.02), ("reward-model", "validation/loss", -0.02)],
-)
-def test_a_preset_learns_on_a_gpu(tmp_path: Path, job: str, figure: str, gain: float) -> None:
+@pytest.mark.parametrize(("job", "gain"), [("sft", 1.0), ("dpo", 0.03), ("reward-model", 0.03)])
+def test_a_preset_learns_on_a_gpu(tmp_path: Path, job: str, gain: float) -> None:
     done = run(tmp_path, job, "--config", f"jobs/presets/{job.replace('-', '_')}_tiny.yaml", *ONE_GPU)
-    values = figures(done, figure)
-    assert values[-1] - values[0] < gain
+    losses = figures(done, "loss")
+    assert sum(losses[-3:]) / 3 < sum(losses[:3]) / 3 - gain
     assert (done / "model" / "model.safetensors").is_file()
 
 
@@ -60,7 +57,7 @@ def test_online_training_with_all_roles_on_one_gpu_raises_the_reward(tmp_path: P
 
 
 def test_a_killed_run_goes_on_with_the_losses_of_one_that_was_left_alone(tmp_path: Path) -> None:
-    options = ["--config", "jobs/presets/sft_tiny.yaml", *ONE_GPU, "--training.epochs", "100"]
+    options = ["--config", "jobs/presets/sft_tiny.yaml", *ONE_GPU, "--training.epochs", "12"]
     options += ["--training.checkpoint-every", "5"]
     expected = figures(run(tmp_path / "alone", "sft", *options), "loss")
     killed = tmp_path / "killed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ BYTES = 4 * find_shape(MODEL).parameters
 
 
 @pytest.fixture
-def host() -> Host:
+def before() -> tuple[int, int]:
+    """Bytes that are allocated and reserved without any role."""
+    gc.collect()
     torch.cuda.empty_cache()
+    return torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+
+
+@pytest.fixture
+def host(before: tuple[int, int]) -> Host:
     host = Host("all", 0, 1, 1, 0, 1.0)
     roles: dict[str, Any] = {
         "rollout": RolloutFactory(MODEL, MODEL, "auto", "transformers", "float32"),
@@ -47,7 +55,10 @@ def test_a_role_that_is_called_comes_and_the_others_leave(host: Host) -> None:
     assert on_gpu(host) == {"rollout": False, "reference": True}
 
 
-def test_one_roles_weights_are_on_the_gpu_at_a_time_and_what_left_is_free_for_other_processes(host: Host) -> None:
+def test_one_roles_weights_are_on_the_gpu_at_a_time_and_what_left_is_free_for_other_processes(
+    before: tuple[int, int], host: Host
+) -> None:
     host.call("rollout", "onload", (), {})
-    assert torch.cuda.memory_allocated() == pytest.approx(BYTES, rel=0.2)
-    assert torch.cuda.memory_reserved() < 2 * BYTES
+    assert torch.cuda.memory_allocated() - before[0] == pytest.approx(BYTES, rel=0.2)
+    # the allocator reserves in blocks of 2 and 20 MiB
+    assert torch.cuda.memory_reserved() - before[1] < BYTES + (24 << 20)
