@@ -90,10 +90,6 @@ class Loop:
         return stages.train(self.shell, data, self.folder / "runs", which)
 
 
-def model_of(run: Run) -> str:
-    return f"{run.uri}/model"
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not SMOLLM2.is_dir(), reason="SmolLM2-135M-Instruct is not in the cache")
 @pytest.mark.skipif(not GUARD_PROMPTS.is_dir(), reason="no prompts: python -m tests.bench.guards_data fetches them")
