@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -18,6 +19,10 @@ from sqlalchemy.orm import Session
 
 from raysafe.config import Config
 from raysafe.control.capabilities import Capabilities
+from raysafe.errors import NotApproved, StorageError
+from raysafe.oversight.committee.book import Book
+from raysafe.oversight.committee.events import logged_events
+from raysafe.oversight.committee.reviews import Review
 from raysafe.records.audit_chain import SUFFIX, read_rows
 from raysafe.records.audit_verify import verify
 from raysafe.records.tables import DecisionRow, VersionRow
@@ -25,6 +30,17 @@ from raysafe.records.tables import DecisionRow, VersionRow
 Outcome = Literal["approved", "rejected"]
 CHAIN = "review"
 """Writer of decisions in the audit log; review-2, … where several decide at a time."""
+
+
+class Terms(Config):
+    """What a committee bound its approval to; nothing where a single reviewer decided."""
+
+    review: str | None = Field(default=None, description="The committee's review that decided.")
+    expires: datetime | None = Field(default=None, description="From then on the approval counts for nothing.")
+    guards: str | None = Field(default=None, description="Digest of the policy of guards that it is served under.")
+    files: dict[str, str] = Field(default_factory=dict, description="Evidence files by address, with their sha256.")
+    conditions: tuple[str, ...] = ()
+    monitored: tuple[str, ...] = Field(default=(), description="Metrics of the monitor that must be watched.")
 
 
 class Decision(Config):
@@ -37,6 +53,7 @@ class Decision(Config):
     accepted_failures: tuple[str, ...] = ()
     capabilities: Capabilities
     evidence_digest: str = Field(description="Digest of the evidence that the reviewer saw.")
+    terms: Terms = Field(default_factory=Terms)
     audit_hash: str = Field(description="Hash of the decision's row in the audit log.")
     time: datetime
 
@@ -103,7 +120,29 @@ class DecisionLog:
     def objections(self, newest: Newest) -> list[str]:
         """All that the store and the log don't agree on."""
         digests = sorted(newest.keys() | self.newest.keys())
-        return [text for digest in digests for text in self._objections(digest, newest.get(digest, {}))]
+        texts = [text for digest in digests for text in self._objections(digest, newest.get(digest, {}))]
+        if self._committee[1]:
+            return [*texts, self._committee[1]]
+        voted = [(digest, d) for digest in digests for d in newest.get(digest, {}).values() if d.terms.review]
+        return [*texts, *filter(None, (self.mandate(digest, decision) for digest, decision in voted))]
+
+    def mandate(self, digest: str, decision: Decision) -> str | None:
+        """Why a decision on these files isn't that of whoever decides here; None where it is.
+
+        A committee's votes are counted anew from its log, each signature checked: who can write store and log, and
+        has no member's key, can't make an approval.
+        """
+        book, problem = self._committee
+        if book is None:
+            return problem
+        return mandate_problem(book, digest, decision)
+
+    @cached_property
+    def _committee(self) -> tuple[Book | None, str | None]:
+        try:
+            return Book.of(logged_events(self.folder)), None
+        except (StorageError, NotApproved) as error:
+            return None, str(error)
 
     def _objections(self, digest: str, stored: Mapping[str, Decision]) -> Iterator[str]:
         logged = self.newest.get(digest, {})
@@ -144,6 +183,44 @@ class DecisionLog:
                 known[label] = found
 
 
+def terms_of(review: Review) -> Terms:
+    """What a closed review's decision is bound to; only an approval expires."""
+    submission = review.submission
+    assert review.closed is not None
+    valid = timedelta(seconds=submission.proposal.valid_s)
+    return Terms(
+        review=review.id,
+        expires=review.closed + valid if review.result == "approved" else None,
+        guards=submission.bound.guards,
+        files=submission.bound.files,
+        conditions=submission.proposal.conditions,
+        monitored=submission.proposal.monitored,
+    )
+
+
+def mandate_problem(book: Book, digest: str, decision: Decision) -> str | None:
+    """See DecisionLog.mandate."""
+    label, again = decision.label, f"submit it by `raysafe committee submit {decision.label}`"
+    if decision.terms.review is None:
+        if not book.stands:
+            return None
+        return f"{label} was {decision.outcome} by {decision.reviewer} alone, and a committee decides here: {again}"
+    review = book.reviews.get(decision.terms.review)
+    if review is None or review.result is None:
+        return f"no closed review of the committee is behind the decision on {label} ({decision.terms.review}): {again}"
+    bound, proposal = review.submission.bound, review.submission.proposal
+    granted = proposal.capabilities, proposal.accept_failures
+    if review.result == "rejected":
+        granted = Capabilities(), ()
+    decided = (label, digest, decision.outcome, decision.evidence_digest, decision.terms)
+    voted = (bound.model, bound.weights, review.result, bound.evidence, terms_of(review))
+    if decided != voted or (decision.capabilities, decision.accepted_failures) != granted:
+        return f"the decision on {label} isn't the one that the committee voted for in {review.id}: {again}"
+    if decision.outcome == "approved" and (book.policy is None or bound.policy != book.policy.digest):
+        return f"the committee's policy has changed since {label} was approved in {review.id}: {again}"
+    return None
+
+
 _VERIFY = "raysafe audit verify"
 _MEND = "one of the two was tampered with or restored from elsewhere; mend it, or decide again"
 
@@ -158,6 +235,7 @@ def _content(logged: Logged) -> dict[str, Any]:
         "accepted_failures": tuple(details.get("accepted_failures", ())),
         "capabilities": Capabilities.model_validate(details.get("capabilities", {})),
         "evidence_digest": details.get("evidence"),
+        "terms": Terms.model_validate(details.get("terms", {})),
     }
 
 

@@ -9,17 +9,20 @@ where any figure fails that the reviewer didn't see and accept. What is in force
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from pydantic import Field
 from sqlalchemy.orm import Session
 
 from raysafe.config import Config
 from raysafe.control.capabilities import Capabilities
-from raysafe.errors import NotApproved
-from raysafe.oversight.decisions import Decision, DecisionLog, decisions_on
+from raysafe.errors import ConfigError, NotApproved
+from raysafe.oversight.decisions import Decision, DecisionLog, Outcome, decisions_on
 from raysafe.records.audit import audit_folder
 from raysafe.records.evidence import Evidence, evidence_digests, unmet
 from raysafe.records.registry import Registry
-from raysafe.records.store import Store
+from raysafe.records.store import Store, store_now
 from raysafe.records.versions import ModelVersion, evidence_on, lineage_of
 
 
@@ -30,6 +33,7 @@ class SafetyCase(Config):
     lineage: tuple[ModelVersion, ...] = Field(description="Registered ancestors, nearest first.")
     evidence: tuple[Evidence, ...] = Field(description="On the version's files, in the order in which it came.")
     history: tuple[Decision, ...] = Field(description="Decisions on the version's files under any name, oldest first.")
+    time: datetime = Field(description="By the store's clock: whether an approval has expired is as of then.")
 
     @property
     def newest(self) -> dict[str, Decision]:
@@ -65,6 +69,9 @@ class SafetyCase(Config):
             )
         if decision is None:
             return f"{label} has not been reviewed: see `raysafe review show {label}`, then approve or reject it"
+        expires = decision.terms.expires
+        if expires is not None and expires <= self.time:
+            return f"the approval of {label} expired at {expires:%Y-%m-%d %H:%M} UTC: review the model again"
         seen = self._seen(decision)
         if seen is None:
             return (
@@ -99,12 +106,16 @@ def case_of(session: Session, version: ModelVersion) -> SafetyCase:
         lineage=tuple(lineage_of(session, version)),
         evidence=tuple(evidence_on(session, version.digest)),
         history=tuple(decisions_on(session, version.digest)),
+        time=store_now(session),
     )
 
 
 def why_not(case: SafetyCase, log: DecisionLog) -> str | None:
     """Why the model may not be served; None where it may."""
-    return case.refusal or log.objection(case.version.digest, case.newest)
+    objection = case.refusal or log.objection(case.version.digest, case.newest)
+    if objection is not None or case.decision is None:
+        return objection
+    return log.mandate(case.version.digest, case.decision)
 
 
 def approved_case(store: Store, reference: str) -> SafetyCase:
@@ -114,6 +125,20 @@ def approved_case(store: Store, reference: str) -> SafetyCase:
     if reason is not None:
         raise NotApproved(reason)
     return case
+
+
+def check_failures(case: SafetyCase, outcome: Outcome, accepted: Sequence[str]) -> None:
+    """Raise NotApproved where an approval would pass over a failed figure, ConfigError for one that didn't fail."""
+    strange = sorted(set(accepted) - set(case.failures))
+    if strange:
+        failed = ", ".join(case.failures) or "none"
+        raise ConfigError(f"accept_failures names {', '.join(strange)}, which didn't fail; failed: {failed}")
+    ignored = [name for name in case.failures if name not in accepted]
+    if outcome == "approved" and ignored:
+        raise NotApproved(
+            f"{case.version.label} can't be approved: {', '.join(ignored)} failed; "
+            "reject it, or name each with --accept-failed"
+        )
 
 
 def _names(evidence: list[Evidence]) -> tuple[str, ...]:

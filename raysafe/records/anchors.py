@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -21,9 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from raysafe.errors import StorageError
 from raysafe.records.anchor_place import open_place
+from raysafe.records.signing import create_key, load_key
 
 PUBLIC_KEY = "public-key.pem"
 FIRST = "0" * 64
+_OWNER = "the audit log's"
 
 
 class Anchors:
@@ -133,13 +134,7 @@ class Anchors:
         return statement | {"problem": None}, digest
 
     def _load_key(self) -> Ed25519PrivateKey:
-        try:
-            key = serialization.load_pem_private_key(self.key_path.read_bytes(), password=None)
-        except (OSError, ValueError, TypeError) as error:
-            raise StorageError(f"can't read the audit log's key {self.key_path}: {error}") from None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise StorageError(f"{self.key_path} is no Ed25519 key: set RAYSAFE_AUDIT_KEY to one")
-        return key
+        return load_key(self.key_path, _OWNER, "set RAYSAFE_AUDIT_KEY to one")
 
     def _private_key(self) -> Ed25519PrivateKey:
         if self._key is None:
@@ -151,7 +146,7 @@ class Anchors:
                         f"{self.place} holds anchors of a key that is gone from {self.key_path}: restore it, "
                         "set RAYSAFE_AUDIT_KEY, or anchor in another place"
                     )
-                self._create_key()
+                create_key(self.key_path, _OWNER)
             key = self._load_key()
             pem = _public_pem(key.public_key())
             if published is None and not self._files.create(PUBLIC_KEY, pem):
@@ -163,25 +158,6 @@ class Anchors:
                 )
             self._key = key
         return self._key
-
-    def _create_key(self) -> None:
-        pem = Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        # written beside and linked, so that of several that begin at once one wins and all use its key
-        temporary = self.key_path.with_name(f".{self.key_path.name}.{uuid4().hex}")
-        try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, self.key_path)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise StorageError(f"can't write the audit log's key {self.key_path}: {error.strerror}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _name(seq: int) -> str:

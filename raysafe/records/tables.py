@@ -81,6 +81,7 @@ class DecisionRow(Base):
     accepted_failures: Mapped[list[str]] = mapped_column(JSON)
     capabilities: Mapped[dict[str, Any]] = mapped_column(JSON)
     evidence_digest: Mapped[str] = mapped_column(String(64))
+    terms: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
     audit_hash: Mapped[str] = mapped_column(String(64))
     time: Mapped[datetime] = mapped_column(UtcDateTime)
 
