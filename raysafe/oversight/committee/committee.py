@@ -210,9 +210,10 @@ class Committee:
 
     def _record(self, kind: Kind, act: Act) -> Book:
         with AuditLog(self.folder, writer=CHAIN, unique=True) as log, self.store.session(alone=True) as session:
-            logged = logged_events(self.folder)
+            # the store first: SQLite lets this one be alone from the first statement on
+            stored, logged = stored_events(session), logged_events(self.folder)
             # durable in the log and lost to the store, by a crash or a deletion: they count
-            keep(session, check_store(stored_events(session), logged, self.folder))
+            keep(session, check_store(stored, logged, self.folder))
             book = Book.of(logged)
             now = max(self._clock(session), book.time)
             actor, subject, body = act(book, now)

@@ -104,6 +104,8 @@ def test_majorities_worked_by_hand(majority: str, approve: int, reject: int, out
     assert count(policy, [Seat(str(i), frozenset(), choice) for i, choice in enumerate(votes)]).outcome == outcome  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("share", "eligible", "needed"), [(0.5, 5, 3), (0.6, 5, 3), (0.7, 10, 7), (0.1, 30, 3), (1, 4, 4)])
+@pytest.mark.parametrize(
+    ("share", "eligible", "needed"), [(0.5, 5, 3), (0.6, 5, 3), (0.7, 10, 7), (0.1, 30, 3), (1, 4, 4)]
+)
 def test_a_quorum_by_share_is_rounded_up_exactly(share: float, eligible: int, needed: int) -> None:
     assert Quorum(members=1, share=share).of(eligible) == needed
