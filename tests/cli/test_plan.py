@@ -81,8 +81,8 @@ def test_figures_of_a_preset_are_those_of_its_config(capsys: pytest.CaptureFixtu
     assert found["measured"] is False
 
 
-def test_the_help_says_that_nothing_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "measured on a GPU" in " ".join(planned(capsys, "--help").replace("│", " ").split())
+def test_the_help_says_how_far_its_figures_were_borne_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "one model on one GPU has borne them out" in " ".join(planned(capsys, "--help").replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
