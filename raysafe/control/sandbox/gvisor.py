@@ -7,7 +7,6 @@ threads of that kernel, whose own (THREADS) come on top. Files that a job left w
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import shutil
@@ -172,7 +171,8 @@ class GvisorSandbox:
             "rlimits": {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": policy.disk_bytes, "RLIMIT_NOFILE": 1024},
             "cpus": None,
             "ports": [],
-            "no_execution": base64.b64encode(no_execution(self._target)).decode(),
+            "no_unix_sockets": None,
+            "no_execution": no_execution(self._target).hex(),
         }
 
     def _taken(self, job: Job) -> tuple[dict[str, Any], dict[str, bytes]]:

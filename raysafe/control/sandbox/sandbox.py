@@ -5,7 +5,6 @@ The two stages may lie far apart, which is what a pool of waiting sandboxes is m
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import select
@@ -21,7 +20,7 @@ from raysafe.control.sandbox.bubblewrap import NOBODY, command, is_privileged, u
 from raysafe.control.sandbox.cgroups import Group, find_places
 from raysafe.control.sandbox.handshake import greeting
 from raysafe.control.sandbox.harvest import harvest
-from raysafe.control.sandbox.inside import frames
+from raysafe.control.sandbox.inside import words
 from raysafe.control.sandbox.job import Job
 from raysafe.control.sandbox.mounts import PROXY, PROXY_PORT, below_tmp, environment
 from raysafe.control.sandbox.policy import Policy
@@ -166,7 +165,7 @@ class Sandbox:
         except OSError as error:
             raise SandboxUnavailable(f"can't make a control group: {error}") from None
         with contextlib.suppress(BrokenPipeError, ConnectionError):
-            frames.send(self._control, self._setup(privileged))
+            words.send(self._control, self._setup(privileged))
         greeted = greeting(self._control)
         if greeted is None:
             raise SandboxUnavailable(f"bubblewrap could not isolate: {self._complaint()}")
@@ -205,14 +204,14 @@ class Sandbox:
             "rlimits": rlimits,
             "cpus": int(max(1, policy.cpus)) if no_group else None,
             "ports": [PROXY_PORT] if self._proxy else [],
-            "filter": base64.b64encode(sandbox_filter(self._target, network=self._proxy is not None)).decode(),
-            "no_unix_sockets": base64.b64encode(no_unix_sockets(self._target)).decode() if self._proxy else None,
-            "no_execution": base64.b64encode(no_execution(self._target)).decode(),
+            "filter": sandbox_filter(self._target, network=self._proxy is not None).hex(),
+            "no_unix_sockets": no_unix_sockets(self._target).hex() if self._proxy else None,
+            "no_execution": no_execution(self._target).hex(),
         }
 
     def _send(self, job: Job) -> None:
         try:
-            frames.send(self._control, job.order())
+            words.send(self._control, job.order())
             for content in job.files.values():
                 self._control.sendall(content)
         except OSError:

@@ -53,7 +53,7 @@ def test_an_error_shows_the_codes_own_lines_alone() -> None:
     result = run("x = 1\nx / 0\n", SMALL)
     assert result.stderr.splitlines() == [
         "Traceback (most recent call last):",
-        '  File "<sandbox>", line 2, in <module>',
+        '  File "sandbox.py", line 2, in <module>',
         "    x / 0",
         "    ~~^~~",
         "ZeroDivisionError: division by zero",

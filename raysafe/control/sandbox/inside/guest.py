@@ -13,9 +13,9 @@ import stat
 from typing import Any
 
 import job  # pyright: ignore[reportMissingImports]
-import keeper  # pyright: ignore[reportMissingImports]
 import kernel  # pyright: ignore[reportMissingImports]
 from frames import receive, receive_bytes, send  # pyright: ignore[reportMissingImports]
+from waiting import wait, write_file  # pyright: ignore[reportMissingImports]
 
 USER = 1000
 HOME = "/tmp/sandbox"
@@ -50,13 +50,6 @@ def keep() -> None:
     run(control, setup, order)
 
 
-def write_file(name: str, content: bytes) -> None:
-    """A file of the job's, by a path that the host has checked."""
-    os.makedirs(os.path.dirname(os.path.join(HOME, name)), 0o755, exist_ok=True)
-    with open(os.path.join(HOME, name), "xb") as file:
-        file.write(content)
-
-
 def give_away() -> None:
     """Make the job's user the owner of its folder and all that is in it."""
     os.chown(HOME, USER, USER)
@@ -85,7 +78,7 @@ def run(control: socket.socket, setup: dict[str, Any], order: dict[str, Any]) ->
     if problem := os.read(heard, 4096):
         send(control, {"failed": problem.decode()})
         os._exit(1)
-    status = keeper.wait(control, child, woken)
+    status = wait(control, child, woken)
     # what the job left running could change its files while they are taken
     while True:
         try:

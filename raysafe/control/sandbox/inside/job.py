@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import glob
-import linecache
 import os
 import resource
-import shutil
-import signal
 import sys
-import traceback
-import types
-from typing import Any, NoReturn
 
 import kernel  # pyright: ignore[reportMissingImports]
 import landlock  # pyright: ignore[reportMissingImports]
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, NoReturn
+
 HOME = "/tmp/sandbox"
 WRITABLE = ["/tmp", "/dev/shm"]
 OPEN_FILES = 1024
-SOURCE = "<sandbox>"
+SOURCE = "sandbox.py"
 NOT_FOUND = 127
 """Exit code of a program that isn't there, as in a shell."""
-LOADERS = ("/lib*/ld-linux*.so*", "/lib/ld-musl*.so*")
+LOADERS = ("ld-linux", "ld-musl")
+"""How the names begin of what loads programs, in /lib or /lib64."""
 
 
 def begin(setup: dict[str, Any], order: dict[str, Any], stdout: int, stderr: int, tell: int) -> None:
@@ -46,8 +44,6 @@ def become(setup: dict[str, Any], order: dict[str, Any], stdout: int, stderr: in
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(setup["environment"])
     os.umask(0o022)
@@ -64,24 +60,32 @@ def become(setup: dict[str, Any], order: dict[str, Any], stdout: int, stderr: in
     elif "argv" in order and not setup["execute"]:
         raise OSError("without Landlock a program can't be kept from starting others: allow it, by execute: true")
     if setup["no_unix_sockets"] is not None:
-        kernel.install_filter(base64.b64decode(setup["no_unix_sockets"]))
+        kernel.install_filter(bytes.fromhex(setup["no_unix_sockets"]))
     if not setup["execute"] and "argv" not in order:
-        kernel.install_filter(base64.b64decode(setup["no_execution"]))
+        kernel.install_filter(bytes.fromhex(setup["no_execution"]))
 
 
 def executables(setup: dict[str, Any], order: dict[str, Any]) -> list[str]:
     """What may be executed: everything; or the program that was asked for, its interpreter and loader; or nothing."""
     if setup["execute"]:
         return ["/"]
-    program = shutil.which(order["argv"][0], path=os.environ["PATH"]) if "argv" in order else None
+    program = which(order["argv"][0]) if "argv" in order else None
     if program is None:
         return []
-    found = [os.path.realpath(program), *(path for pattern in LOADERS for path in glob.glob(pattern))]
+    places = [place for place in ("/lib", "/lib64") if os.path.isdir(place)]
+    loaders = [f"{place}/{name}" for place in places for name in os.listdir(place) if name.startswith(LOADERS)]
+    found = [os.path.realpath(program), *loaders]
     with open(program, "rb") as file:
         first = file.readline(256)
     if first.startswith(b"#!"):
         found.append(os.path.realpath(first[2:].split()[0].decode()))
     return found
+
+
+def which(name: str) -> str | None:
+    """Where the program is that execvp would start."""
+    tried = [name] if "/" in name else [f"{folder}/{name}" for folder in os.environ["PATH"].split(":")]
+    return next((path for path in tried if os.path.isfile(path) and os.access(path, os.X_OK)), None)
 
 
 def execute(argv: list[str]) -> NoReturn:
@@ -92,6 +96,16 @@ def execute(argv: list[str]) -> NoReturn:
         os._exit(NOT_FOUND)
 
 
+class Source:
+    """Where tracebacks find the lines."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_source(self, name: str) -> str:
+        return self._text
+
+
 def run_source(source: str) -> None:
     """Run the source as `__main__`, as an interpreter would that was started for it."""
     own = os.path.dirname(__file__)
@@ -100,15 +114,17 @@ def run_source(source: str) -> None:
     # line by line: what was said before a limit ended it is worth reading
     sys.stdout = sys.__stdout__ = os.fdopen(1, "w", 1, "utf-8", "backslashreplace", closefd=False)
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, "utf-8", "backslashreplace", closefd=False)
-    linecache.cache[SOURCE] = (len(source), None, source.splitlines(keepends=True), SOURCE)
 
-    def without_own_frames(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    def without_own_frames(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         while trace is not None and trace.tb_frame.f_code.co_filename != SOURCE:
             trace = trace.tb_next
         # the interpreter's own hook would look for the lines in a file
+        import traceback
+
         traceback.print_exception(kind, error, trace)
 
     sys.excepthook = without_own_frames
-    main = types.ModuleType("__main__")
+    main = type(sys)("__main__")
+    main.__loader__ = Source(source)
     sys.modules["__main__"] = main
     exec(compile(source, SOURCE, "exec", dont_inherit=True), main.__dict__)

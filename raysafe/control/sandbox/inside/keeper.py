@@ -6,19 +6,17 @@ job's end is the kernel's word, over a socket that the job never had.
 
 from __future__ import annotations
 
-import base64
+import _socket
 import os
-import select
-import signal
-import socket
 import sys
-from typing import Any
 
-import forwarder  # pyright: ignore[reportMissingImports]
-import job  # pyright: ignore[reportMissingImports]
 import kernel  # pyright: ignore[reportMissingImports]
 import landlock  # pyright: ignore[reportMissingImports]
-from frames import receive, receive_bytes, send  # pyright: ignore[reportMissingImports]
+import words  # pyright: ignore[reportMissingImports]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 USER = 1000
 """Inside; outside it is an unprivileged user."""
@@ -30,30 +28,26 @@ MASKED = ("cmdline", "config.gz", "kallsyms", "kcore", "keys", "key-users", "mod
 
 def keep(control_fd: int, stdout: int, stderr: int) -> None:
     """Set up, then run the job that comes; ends when the job does, or when the host is gone."""
-    control = socket.socket(fileno=control_fd)
-    control.set_inheritable(False)
+    os.set_inheritable(control_fd, False)
+    control = _socket.socket(fileno=control_fd)
     try:
-        setup = receive(control)
+        setup = words.receive(control_fd)
         listener = close_doors(setup)
         if setup["proxy"] is not None:
+            import forwarder  # pyright: ignore[reportMissingImports]
+
             forwarder.start(*setup["proxy"])
     except (OSError, KeyError, ValueError) as error:
-        send(control, {"failed": str(error)})
+        words.answer(control, {"failed": str(error)})
         os._exit(1)
     home = os.open(HOME, os.O_RDONLY | os.O_DIRECTORY)
-    send(control, {"landlock": landlock.abi(), "inodes": used_inodes()}, (home, listener))
+    words.answer(control, {"landlock": landlock.abi(), "inodes": used_inodes()}, (home, listener))
     os.close(home)
     os.close(listener)
-    try:
-        order = receive(control)
-        for name, size in order["files"]:
-            write_file(name, receive_bytes(control, size))
-    except EOFError:
-        os._exit(0)
-    except OSError as error:
-        send(control, {"failed": f"can't write the job's files: {error.strerror}"})
-        os._exit(1)
-    run(control, setup, order, stdout, stderr)
+    # imported while the host does its part: it takes as long as all of the above
+    import waiting  # pyright: ignore[reportMissingImports]
+
+    waiting.serve(control, setup, stdout, stderr)
 
 
 def close_doors(setup: dict[str, Any]) -> int:
@@ -84,7 +78,7 @@ def close_doors(setup: dict[str, Any]) -> int:
     # what runs under another process id of the same user can't open /proc/1's files or memory
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     os.chdir(HOME)
-    return kernel.install_filter(base64.b64decode(setup["filter"]), listen=True)
+    return kernel.install_filter(bytes.fromhex(setup["filter"]), listen=True)
 
 
 def mount_writable(setup: dict[str, Any]) -> None:
@@ -110,50 +104,3 @@ def mount_writable(setup: dict[str, Any]) -> None:
 def used_inodes() -> int:
     space = os.statvfs(TEMPORARY)
     return space.f_files - space.f_ffree
-
-
-def write_file(name: str, content: bytes) -> None:
-    """A file of the job's, by a path that the host has checked."""
-    os.makedirs(os.path.dirname(os.path.join(HOME, name)), 0o755, exist_ok=True)
-    with open(os.path.join(HOME, name), "xb") as file:
-        file.write(content)
-
-
-def run(control: socket.socket, setup: dict[str, Any], order: dict[str, Any], stdout: int, stderr: int) -> None:
-    """Start the job and wait for its end; in the job's process, returns into its code."""
-    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    heard, tell = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        signal.set_wakeup_fd(-1)
-        control.detach()
-        job.begin(setup, order, stdout, stderr, tell)
-        return
-    os.close(tell)
-    if problem := os.read(heard, 4096):
-        send(control, {"failed": problem.decode()})
-        os._exit(1)
-    status = wait(control, child, woken)
-    send(control, {"status": status})
-    # the host ends the rest: processes that the job left are none of its result
-    control.recv(1)
-    os._exit(0)
-
-
-def wait(control: socket.socket, child: int, woken: int) -> int:
-    """The wait status of `child`; reaps whatever else ends here. Ends with the host."""
-    waiting = select.poll()
-    waiting.register(control, select.POLLIN)
-    waiting.register(woken, select.POLLIN)
-    while True:
-        ended, status = os.waitpid(-1, os.WNOHANG)
-        if ended == child:
-            return status
-        # orphans without end are reaped one by one: the host's end is seen between any two
-        for descriptor, _ in waiting.poll(0 if ended else None):
-            if descriptor == woken:
-                os.read(woken, 4096)
-            elif not control.recv(1):
-                os._exit(0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 libc = ctypes.CDLL(None, use_errno=True)
-ARM = platform.machine() == "aarch64"
+ARM = os.uname().machine == "aarch64"
 SECCOMP = 277 if ARM else 317
 CAPSET = 91 if ARM else 126
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
