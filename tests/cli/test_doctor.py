@@ -51,6 +51,29 @@ def test_an_extra_that_is_missing_names_its_install_command(capsys: pytest.Captu
     assert doctor._package("extra x", "no_such_module", needed=False, extra="x").remedy == "pip install 'raysafe[x]'"
 
 
+def sandbox_lines() -> dict[str, doctor.Finding]:
+    return {finding.what: finding for finding in doctor._sandbox()}
+
+
+def test_a_sandbox_is_tried_and_what_bounds_it_is_told() -> None:
+    found = sandbox_lines()
+    assert found["sandbox"].status == "ok"
+    limits = found["sandbox limits"]
+    assert (limits.status == "ok") == limits.found.startswith("cgroup v")
+
+
+def test_a_watchdog_in_place_of_control_groups_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysafe.control.sandbox.sandbox.find_places", lambda: None)
+    limits = sandbox_lines()["sandbox limits"]
+    assert (limits.status, "watchdog" in limits.found, "control group" in limits.remedy) == ("warn", True, True)
+
+
+def test_no_bubblewrap_is_a_warning_and_the_only_line_on_it(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr("raysafe.control.sandbox.bubblewrap.bubblewrap", lambda: str(tmp_path / "none"))
+    (only,) = list(doctor._sandbox())
+    assert (only.what, only.status) == ("sandbox", "warn")
+
+
 @pytest.mark.parametrize("form", ["127.0.0.1:{port}", "http://127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
 def test_a_cluster_where_nobody_listens_is_a_warning_at_once(form: str) -> None:
     with socket.socket() as probe:
