@@ -57,7 +57,7 @@ for path in glob.glob('/proc/[0-9]*/environ'):
     Attack("the kernel's symbols", "if open('/proc/kallsyms').read(64): print('SUCCEEDED')"),
     Attack("hardware in /sys", "import os\nif os.listdir('/sys'): print('SUCCEEDED')"),
     Attack(
-        "a file of the host's, overwritten", "with open(HOST['target'], 'w') as f: f.write('mine')\nprint('SUCCEEDED')"
+        "a file of the host's, overwritten", "with open(HOST['target'], 'r+') as f: f.write('mine')\nprint('SUCCEEDED')"
     ),
     Attack(
         "a package of the host's, poisoned",
