@@ -72,6 +72,8 @@ class Forwarder:
         except OSError:
             return
         far = socket.socket(socket.AF_UNIX)
+        # where the proxy takes no more, this one connection ends, and the others go on
+        far.setblocking(False)
         try:
             far.connect(self._path)
         except OSError:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _SERVER_NAME, _ENCRYPTED_HELLO = 0, 0xFE0D
-_MOST_RECORD, _MOST_HELLO = 1 << 14, 1 << 16
+_MOST_RECORD, _MOST_HELLO, _MOST_RECORDS = 1 << 14, 1 << 16, 64
 
 Read = Callable[[int], Awaitable[bytes]]
 """Reads exactly so many bytes."""
@@ -18,22 +18,26 @@ class NotTls(Exception):
 
 async def read_client_hello(read: Read) -> tuple[bytes, str]:
     """(all bytes read, the server name); raises NotTls. The message may be spread over several records."""
-    taken, message = b"", b""
-    wanted = 4
+    taken, message = bytearray(), bytearray()
+    wanted, records = 4, 0
     while len(message) < wanted:
         head = await read(5)
         size = int.from_bytes(head[3:5])
         if head[0] != _HANDSHAKE or head[1] != 3 or not 0 < size <= _MOST_RECORD:
             raise NotTls("what was sent is not TLS")
         record = await read(size)
-        taken, message = taken + head + record, message + record
+        taken += head + record
+        message += record
+        records += 1
+        if records > _MOST_RECORDS:
+            raise NotTls("the beginning of TLS comes in too many pieces")
         if len(message) >= 4:
             wanted = 4 + int.from_bytes(message[1:4])
             if message[0] != _CLIENT_HELLO or wanted > _MOST_HELLO:
                 raise NotTls("what was sent is not the beginning of TLS")
     if len(message) > wanted:
         raise NotTls("more was sent with the beginning of TLS than belongs there")
-    return taken, server_name(message[4:])
+    return bytes(taken), server_name(bytes(message[4:]))
 
 
 def server_name(hello: bytes) -> str:

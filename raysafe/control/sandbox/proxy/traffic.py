@@ -10,6 +10,8 @@ from raysafe.control.sandbox.proxy.rules import NetworkRules
 from raysafe.control.sandbox.proxy.token_bucket import TokenBucket
 
 ALLOWED = "allowed"
+LEAST_CHARGE = 512
+"""Bytes that the smallest piece counts as, so that a stream of single bytes costs this machine no more than others."""
 
 
 @dataclass
@@ -44,5 +46,5 @@ class Traffic:
         if self._bytes + size > self.rules.total_bytes:
             raise Refused(403, f"more than {self.rules.total_bytes:,} bytes in all")
         self._bytes += size
-        if (wait_s := self._bucket.take(size)) > 0:
+        if (wait_s := self._bucket.take(max(size, LEAST_CHARGE))) > 0:
             await asyncio.sleep(wait_s)

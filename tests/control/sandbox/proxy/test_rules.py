@@ -104,6 +104,13 @@ def test_a_changed_message_is_another_name_or_refused(at: int, value: int) -> No
         read(bytes(data))
 
 
+def test_a_message_in_many_pieces_is_refused() -> None:
+    message = hello("data.example.org")[5:]
+    data = b"".join(b"\x16\x03\x01\x00\x01" + bytes([byte]) for byte in message)
+    with pytest.raises(NotTls, match="too many pieces"):
+        read(data)
+
+
 def extended(*extensions: tuple[int, bytes]) -> bytes:
     body = b"".join(kind.to_bytes(2) + len(content).to_bytes(2) + content for kind, content in extensions)
     return b"\x03\x03" + bytes(32) + b"\0" + b"\0\2\x13\x01" + b"\1\0" + len(body).to_bytes(2) + body

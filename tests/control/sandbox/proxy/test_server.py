@@ -234,6 +234,20 @@ def test_no_more_bytes_pass_than_the_bandwidth_lets(world: World) -> None:
     assert most <= burst
 
 
+def test_single_bytes_are_counted_as_the_work_that_they_are(world: World) -> None:
+    rate, burst, pieces = 100_000, 10_000, 60
+    with world.proxy(bytes_per_s=rate, burst_bytes=burst) as proxy, connect(proxy) as client:
+        client.sendall(get(world, "/p", method="POST", more=f"Content-Length: {pieces}\r\n"))
+        while not proxy.traffic.requests[-1:] or not proxy.traffic.requests[-1].sent_bytes:
+            time.sleep(0.005)
+        before, began = proxy.traffic.requests[-1].sent_bytes, time.monotonic()
+        for at in range(pieces):
+            client.sendall(b"x")
+            while proxy.traffic.requests[-1].sent_bytes < before + at + 1:
+                time.sleep(0.0005)
+        assert time.monotonic() - began >= (512 * pieces - burst) / rate
+
+
 def test_both_directions_and_all_connections_share_the_bandwidth(world: World) -> None:
     rate, burst, size = 400_000, 10_000, 60_000
     with world.proxy(bytes_per_s=rate, burst_bytes=burst) as proxy:
