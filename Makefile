@@ -74,6 +74,7 @@ bench: setup bench-setup test-data $(PEERS_STAMP)
 	$(BIN)/python -m tests.bench.serve
 	$(BIN)/python -m tests.bench.ways_in
 	$(BIN)/python -m tests.bench.budgets
+	$(BIN)/python -m tests.bench.sandbox
 	$(BIN)/python -m tests.bench.guards --peers $(PEERS)/bin/python
 
 # vLLM pins its own torch and transformers, and its companions' builds are for CUDA

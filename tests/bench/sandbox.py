@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from raysafe.control.sandbox.job import Job
 from raysafe.control.sandbox.opening import open_sandbox
@@ -20,10 +21,43 @@ from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.pool import Pool
 
 CODE = "print(6 * 7)"
+PLAIN, COLD, WARM = "a plain subprocess", "a sandbox made for it", "a sandbox that waited"
 
 
-def timed(runs: int, work: Callable[[], str], between: Callable[[], None] = lambda: None) -> list[float]:
-    """Milliseconds of each run, sorted."""
+def measure(runs: int, policy: Policy) -> dict[str, list[float]]:
+    """Milliseconds of each run, sorted, by the way in which the program was run."""
+    with Pool(policy, 2) as pool:
+
+        def cold() -> str:
+            with closing(open_sandbox(policy)) as sandbox:
+                return sandbox.run(Job.of(CODE)).stdout
+
+        def filled() -> None:
+            while pool.waiting < 2:
+                time.sleep(0.005)
+
+        return {
+            PLAIN: _timed(runs, _plain),
+            COLD: _timed(runs, cold),
+            WARM: _timed(runs, lambda: pool.run(CODE).stdout, filled),
+        }
+
+
+def table(found: dict[str, list[float]]) -> str:
+    """The times as a Markdown table."""
+    base = statistics.median(found[PLAIN])
+    lines = ["| a program that prints a line, in | p50 | p90 | of a subprocess's p50 |", "|---|---|---|---|"]
+    for name, times in found.items():
+        middle = statistics.median(times)
+        lines.append(f"| {name} | {middle:.0f} ms | {times[int(0.9 * len(times))]:.0f} ms | {middle / base:.1f} |")
+    return "\n".join(lines)
+
+
+def _plain() -> str:
+    return subprocess.run([sys.executable, "-I", "-c", CODE], capture_output=True, text=True, check=True).stdout
+
+
+def _timed(runs: int, work: Callable[[], str], between: Callable[[], None] = lambda: None) -> list[float]:
     found = []
     for _ in range(runs):
         between()
@@ -37,37 +71,11 @@ def timed(runs: int, work: Callable[[], str], between: Callable[[], None] = lamb
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--backend", default="bubblewrap")
+    parser.add_argument("--backend", choices=("bubblewrap", "gvisor"), default="bubblewrap")
     options = parser.parse_args()
-    policy = Policy(backend=options.backend)
-
-    def plain() -> str:
-        return subprocess.run([sys.executable, "-I", "-c", CODE], capture_output=True, text=True).stdout
-
-    def cold() -> str:
-        sandbox = open_sandbox(policy)
-        try:
-            return sandbox.run(Job.of(CODE)).stdout
-        finally:
-            sandbox.close()
-
-    with Pool(policy, 2) as pool:
-
-        def filled() -> None:
-            while pool.waiting < 2:
-                time.sleep(0.005)
-
-        found = {
-            "a plain subprocess": timed(options.runs, plain),
-            "a sandbox made for it": timed(options.runs, cold),
-            "a sandbox that waited": timed(options.runs, lambda: pool.run(CODE).stdout, filled),
-        }
-    base = statistics.median(found["a plain subprocess"])
-    print(f"{options.backend}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {options.runs} runs each")
-    print(f"{'':24}{'p50':>9}{'p90':>9}{'least':>9}   of a subprocess's p50")
-    for name, times in found.items():
-        middle, high = statistics.median(times), times[int(0.9 * len(times))]
-        print(f"{name:24}{middle:6.1f} ms{high:6.1f} ms{times[0]:6.1f} ms   {middle / base:.2f}")
+    found = measure(options.runs, Policy(backend=options.backend))
+    print(f"{options.backend}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {options.runs} runs of each")
+    print(table(found))
 
 
 if __name__ == "__main__":
