@@ -32,7 +32,7 @@ def policy(world: World, **more: object) -> Policy:
 
 
 CODE = """
-import json, os, socket, subprocess, sys, urllib.request
+import json, os, socket, ssl, urllib.request
 
 def tried(work):
     try:
@@ -41,7 +41,8 @@ def tried(work):
         return type(error).__name__ + ": " + str(error)
 
 def get(url):
-    return urllib.request.urlopen(url, timeout=10).read().decode()
+    trusted = ssl.create_default_context(cafile="ca.pem") if url.startswith("https") else None
+    return urllib.request.urlopen(url, timeout=10, context=trusted).read().decode()
 
 def direct(kind, address):
     with socket.socket(kind, socket.SOCK_STREAM) as one:
@@ -53,9 +54,10 @@ def raw(text):
         one.sendall(text)
         return one.recv(4096).decode()
 
-HTTP = {http}
+HTTP, TLS = {http}, {tls}
 print(json.dumps({{
     "allowed": tried(lambda: get("http://localhost:%d/here" % HTTP)),
+    "secure": tried(lambda: get("https://localhost:%d/there" % TLS)),
     "other": tried(lambda: get("http://example.org/")),
     "direct": tried(lambda: direct(socket.AF_INET, ("127.0.0.1", HTTP))),
     "out": tried(lambda: direct(socket.AF_INET, ("93.184.216.34", 80))),
@@ -72,7 +74,8 @@ print(json.dumps({{
 
 @pytest.fixture(scope="module")
 def ran(world: World) -> Result:
-    return run(CODE.format(http=world.http_port), policy(world))
+    files = {"ca.pem": world.certificate.read_bytes()}
+    return run(CODE.format(http=world.http_port, tls=world.tls_port), policy(world), files)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def found(ran: Result) -> dict[str, str]:
 
 
 def test_an_allowed_domain_is_reached(found: dict[str, str]) -> None:
-    assert found["allowed"] == "GET /here "
+    assert (found["allowed"], found["secure"]) == ("GET /here ", "GET /there ")
 
 
 @pytest.mark.parametrize("name", ["other", "raw"])
@@ -98,9 +101,10 @@ def test_nothing_leads_past_the_proxy(found: dict[str, str], name: str) -> None:
 
 
 def test_what_was_asked_is_in_the_result(ran: Result, world: World) -> None:
-    allowed, other, raw = ran.usage.network
+    allowed, secure, other, raw = ran.usage.network
     assert (allowed.host, allowed.port, allowed.verdict) == ("localhost", world.http_port, "allowed")
     assert allowed.received_bytes > 0
+    assert (secure.method, secure.port, secure.verdict) == ("CONNECT", world.tls_port, "allowed")
     assert other.host == "example.org" and "not one of the allowed domains" in other.verdict
     assert "no name" in raw.verdict
 
