@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from raysafe.control.sandbox import gvisor_bundle
+from raysafe.control.sandbox.gvisor import GvisorSandbox
 from raysafe.control.sandbox.gvisor_bundle import KEEPER, config, write_bundle
 from raysafe.control.sandbox.job import Job
 from raysafe.control.sandbox.opening import check_isolation, open_sandbox
 from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.result import Result, SandboxUnavailable
+from raysafe.control.sandbox.seccomp import Target
 
 POLICY = Policy(backend="gvisor", memory_bytes=512 << 20, disk_bytes=10 << 20, wall_seconds=60)
 with_runsc = pytest.mark.skipif(shutil.which("runsc") is None, reason="gVisor (runsc) is not installed")
@@ -67,6 +71,17 @@ def test_the_bundle_has_a_place_for_each_mount(tmp_path: Path) -> None:
         inner = any(mount["destination"].startswith(f"{other}/") for other in destinations)
         assert inner or place.exists()
         assert inner or mount["type"] != "bind" or place.is_dir() == os.path.isdir(mount["source"])
+
+
+def test_process_one_and_the_job_are_told_all_that_they_ask() -> None:
+    sandbox = object.__new__(GvisorSandbox)
+    target = Target.here()
+    assert target is not None
+    sandbox.policy, sandbox._target = POLICY, target
+    folder = Path(gvisor_bundle.__file__).parent / "inside"
+    texts = [(folder / f"{name}.py").read_text() for name in ("guest", "job")]
+    asked = {key for text in texts for key in re.findall(r'setup\["(\w+)"\]', text)}
+    assert asked and asked <= set(sandbox._setup())
 
 
 def test_without_runsc_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
