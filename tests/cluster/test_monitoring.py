@@ -14,6 +14,7 @@ import pytest
 import ray
 import yaml
 
+from raysafe.monitoring.exported import GAUGES
 from raysafe.serving.metrics import Metrics
 from tests.cluster.manifests import KUBERAY, MONITORING, documents, metric_names
 
@@ -42,6 +43,11 @@ def of_the_gateway() -> set[str]:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""]}[family.type]
         names |= {family.name + suffix for suffix in suffixes}
     return names
+
+
+def of_the_monitor() -> set[str]:
+    """The safety monitor's metrics, under the names that Ray exports them by."""
+    return {f"ray_{name}" for name in GAUGES}
 
 
 def of_ray() -> set[str]:
@@ -122,7 +128,7 @@ def test_each_alert_has_a_test_that_it_fires() -> None:
 
 def test_rules_ask_for_metrics_that_there_are() -> None:
     asked = set().union(*(metric_names(rule["expr"]) for rule in rules()))
-    assert asked - of_ray() - of_the_gateway() - OUTSIDE == set()
+    assert asked - of_ray() - of_the_gateway() - of_the_monitor() - OUTSIDE == set()
 
 
 @each_dashboard
@@ -132,7 +138,7 @@ def test_panels_ask_for_metrics_that_there_are(path: Path) -> None:
     asked = set().union(*(metric_names(expression) for expression in expressions(board)))
     asked |= {re.fullmatch(r"label_values\((\w+), \w+\)", query)[1] for query in queries}  # type: ignore[index]
     assert len(asked) > 5
-    assert asked - of_ray() - of_the_gateway() == set()
+    assert asked - of_ray() - of_the_gateway() - of_the_monitor() == set()
 
 
 def test_a_metric_that_does_not_exist_is_found() -> None:
@@ -203,7 +209,7 @@ def test_panels_do_not_overlap(path: Path) -> None:
 
 def test_dashboards_have_names_of_their_own() -> None:
     boards = [dashboard(path) for path in DASHBOARDS]
-    assert len({board["uid"] for board in boards}) == len({board["title"] for board in boards}) == len(boards) == 2
+    assert len({board["uid"] for board in boards}) == len({board["title"] for board in boards}) == len(boards) == 3
 
 
 def test_pod_monitors_name_ports_and_labels_of_the_pods() -> None:
