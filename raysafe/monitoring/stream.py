@@ -8,10 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from raysafe.errors import ConfigError
 from raysafe.monitoring.detectors.detector import Detector, calibrate
 from raysafe.monitoring.rules import Rule
 from raysafe.monitoring.window_store import Observed
 from raysafe.monitoring.windows import SAMPLE, Window
+
+Value = float | str
+"""A number, or the name of a category."""
 
 
 class Condition(NamedTuple):
@@ -32,10 +36,8 @@ class Stream:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._gathered: list[float] = []
+        self._gathered: list[Value] = []
         self._detector: Detector | None = None
-        self._codes: dict[str, int] = {}
-        """Categories by the number that stands for each, in the order in which they came."""
         self._quiet = 0
         """Values since the last detection."""
         self._recent: list[tuple[datetime, int, float]] = []
@@ -88,21 +90,21 @@ class Stream:
         """A person said that it is over: it takes new values to say otherwise."""
         self._since, self._quiet, self._detections, self._recent, self.alert = None, 0, 0, [], None
 
-    def _gather(self, value: float) -> None:
+    def _gather(self, value: Value) -> None:
         self._gathered.append(value)
         wanted = self.rule.calibration
         if len(self._gathered) < wanted.values or self.rule.detector is None:
             return
         self._detector = calibrate(
             self.rule.detector,
-            np.array(self._gathered),
+            self._calibration_data(),
             average_run_length=wanted.average_run_length,
             block=wanted.block,
             seed=wanted.seed,
         )
         self._gathered = []
 
-    def _detect(self, detector: Detector, value: float, now: datetime) -> None:
+    def _detect(self, detector: Detector, value: Value, now: datetime) -> None:
         found = detector.update(value)
         if found is None:
             self._quiet += 1
@@ -136,9 +138,17 @@ class Stream:
         elif limit.cleared(mean):
             self._since = None
 
-    def _values(self, window: Window) -> Iterator[float]:
+    def _calibration_data(self) -> Any:
+        """Names of categories as they are, numbers as an array; raises ConfigError where a metric has both."""
+        names = [isinstance(value, str) for value in self._gathered]
+        if any(names) and not all(names):
+            raise ConfigError(f"{self.rule.metric} has numbers and names: a detector takes one of them")
+        return self._gathered if any(names) else np.array(self._gathered)
+
+    def _values(self, window: Window) -> Iterator[Value]:
         if self.rule.metric in window.categories:
-            yield from self._category_values(window.categories[self.rule.metric])
+            for category, count in window.categories[self.rule.metric].items():
+                yield from [category] * min(count, SAMPLE)
             return
         summary = window.numbers[self.rule.metric]
         if self.rule.each == "window":
@@ -146,18 +156,11 @@ class Stream:
         else:
             yield from summary.sample
 
-    def _category_values(self, counts: dict[str, int]) -> Iterator[float]:
-        for category, count in counts.items():
-            code = self._codes.setdefault(category, len(self._codes))
-            for _ in range(min(count, SAMPLE)):
-                yield float(code)
-
     def state(self) -> dict[str, Any]:
         return {
             "fingerprint": self.rule.fingerprint,
             "gathered": self._gathered,
             "detector": None if self._detector is None else self._detector.state(),
-            "codes": self._codes,
             "quiet": self._quiet,
             "recent": [(end.isoformat(), count, total) for end, count, total in self._recent],
             "alert": self.alert,
@@ -172,7 +175,7 @@ class Stream:
         stream = cls(rule)
         if state["fingerprint"] != rule.fingerprint:
             return stream
-        stream._gathered, stream._codes, stream._quiet = state["gathered"], state["codes"], state["quiet"]
+        stream._gathered, stream._quiet = state["gathered"], state["quiet"]
         stream._detector = None if state["detector"] is None else Detector.restored(state["detector"])
         stream._recent = [(datetime.fromisoformat(end), count, total) for end, count, total in state["recent"]]
         stream._since = None if state["since"] is None else datetime.fromisoformat(state["since"])

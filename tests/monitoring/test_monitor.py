@@ -140,6 +140,26 @@ def test_each_service_is_watched_by_itself(house: House) -> None:
     assert [alert.service for alert in list_alerts(house.store)] == ["n"]
 
 
+def test_a_change_of_the_tools_that_are_called_fires(house: House) -> None:
+    tools = {"name": "tools", "metric": "safety.tools", "detector": {"kind": "psi", "reference": 100, "window": 50}}
+    house.begin(tools | {"calibration": {"values": 400, "average_run_length": 200}})
+
+    def call(share: float, windows: int) -> None:
+        for _ in range(windows):
+            builder = WindowBuilder()
+            for mail in house.draw.random(20) < share:
+                builder.count("safety.tools", "send_mail" if mail else "search")
+            write_windows(house.store, "m", "g", [(house.clock.now, builder.close(1.0))])
+            house.clock.pass_s(1)
+            house.tick()
+
+    call(0.1, 23)
+    assert list_alerts(house.store) == []
+    call(0.8, 5)
+    [alert] = list_alerts(house.store)
+    assert "safety.tools changed: psi" in alert.summary
+
+
 def test_a_limit_has_hysteresis(house: House) -> None:
     house.begin(ERRORS)
     states = []
@@ -251,7 +271,7 @@ def test_an_alert_is_inhibited_while_the_other_rule_alerts(house: House) -> None
     house.observe("performance.seconds", [9.0], seconds=10)
     assert [(sink, events) for sink, events in house.messages()] == [("pager", ["opened"])]
     house.observe("performance.errors", [0.0], seconds=10)
-    assert house.messages()[-1] == ("log", ["opened"])
+    assert house.messages()[1:] == [("log", ["opened"]), ("pager", ["resolved"])]
 
 
 def test_alerts_of_a_group_are_told_together(house: House) -> None:
