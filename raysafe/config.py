@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -195,4 +195,6 @@ def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     for part in loc:
         field = getattr(current, "model_fields", {}).get(part)
         current = field.annotation if field else None
+        # a field that may be left out: the model among the types that it may have
+        current = next((kind for kind in get_args(current) if hasattr(kind, "model_fields")), current)
     return list(getattr(current, "model_fields", {}))
