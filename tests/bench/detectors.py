@@ -45,8 +45,8 @@ class Measured(NamedTuple):
 
 
 def calibrated(config: ChartConfig, draw: Draw, calibrations: int, seed: int, stated: float = STATED) -> list[Detector]:
-    """Detectors for a run length, each from data of its own: 40 (by ranks: 100) run lengths of them."""
-    count = int((100 if config.ranked else 40) * stated)
+    """Detectors for a run length, each from data of its own: 100 run lengths of them."""
+    count = int(100 * stated)
     return [
         calibrate(config, draw(np.random.default_rng([seed, number]), count), average_run_length=stated, seed=number)
         for number in range(calibrations)
