@@ -17,6 +17,8 @@ from raysafe.control.sandbox.result import Breach
 MAX_DEPTH = 32
 MAX_REFUSED = 100
 """Refusals that are listed: beyond these they are the same in kind."""
+MAX_BREACHES = 10
+"""Each is a row of the audit log: beyond these they say nothing new."""
 FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 KINDS = {stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
@@ -72,7 +74,8 @@ class _Walk:
     def _special(self, folder: int, name: str, path: str, mode: int) -> None:
         kind = KINDS.get(stat.S_IFMT(mode), "a device")
         self._refuse(path, kind)
-        if kind == "a device" or (kind == "a link" and _leads_out(os.readlink(name, dir_fd=folder), path)):
+        leads_out = kind == "a device" or (kind == "a link" and _leads_out(os.readlink(name, dir_fd=folder), path))
+        if leads_out and len(self._found.breaches) < MAX_BREACHES:
             self._found.breaches.append(Breach("result", f"{path} is {kind} that leads out of the folder"))
 
     def _file(self, folder: int, name: str, path: str, facts: os.stat_result) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysafe.control.sandbox.harvest import MAX_DEPTH, MAX_REFUSED, Harvest, harvest
+from raysafe.control.sandbox.harvest import MAX_BREACHES, MAX_DEPTH, MAX_REFUSED, Harvest, harvest
 
 
 @pytest.fixture
@@ -119,10 +119,11 @@ def test_folders_are_entered_to_a_bounded_depth(home: Path) -> None:
     assert len(found.refused) == 1
 
 
-def test_refusals_are_listed_to_a_bounded_number(home: Path) -> None:
+def test_refusals_and_breaches_are_listed_to_a_bounded_number(home: Path) -> None:
     for i in range(MAX_REFUSED + 50):
-        (home / str(i)).symlink_to("x")
-    assert len(taken(home).refused) == MAX_REFUSED
+        (home / str(i)).symlink_to("../x")
+    found = taken(home)
+    assert (len(found.refused), len(found.breaches)) == (MAX_REFUSED, MAX_BREACHES)
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.binary(max_size=50), max_size=6))
