@@ -1,7 +1,7 @@
 """Taking results out of a sandbox's folder, once nothing in it runs any more.
 
 Every step is relative to an open folder and follows no link, so no name can lead elsewhere; only regular files with
-one name are read, and no more bytes than the policy lets be written.
+one name are read, and no more bytes than the policy lets be written. What they hold stays bytes: nothing is unpacked.
 """
 
 from __future__ import annotations

@@ -47,7 +47,11 @@ class Policy(Config):
     pids: int = Field(default=128, ge=1, le=32_768, description="Processes and threads at a time.")
     output_bytes: int = Field(default=MIB, ge=1, le=MIB, description="Of stdout, and of stderr.")
     gpus: int = Field(default=0, ge=0, description="A sandbox has none: only 0 is taken.")
-    execute: bool = Field(default=False, description="Whether the code may start other programs.")
+    execute: bool = Field(
+        default=False,
+        description="Whether the code may start other programs. The one that an argv names starts either way; what a "
+        "process reads and runs by itself is its own code.",
+    )
     readable: tuple[str, ...] = Field(
         default=(), description="Files and folders of the host that it may read, at the same paths."
     )
