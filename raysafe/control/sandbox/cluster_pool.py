@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,6 +48,7 @@ class ClusterPool:
         self._address, self._start_timeout_s = address, start_timeout_s
         self._free: queue.Queue[Any] = queue.Queue()
         self._all: set[Any] = set()
+        self._busy: set[Any] = set()
         self._lock, self._closed = threading.Lock(), True
 
     def start(self) -> None:
@@ -83,7 +85,8 @@ class ClusterPool:
                 self._free.put(actor)
                 raise
             try:
-                result = _get(actor.run.remote(ticket, job))
+                with self._at_work(actor):
+                    result = _get(actor.run.remote(ticket, job))
             except RayActorError as gone:
                 self._replace(actor)
                 raise JobLost(
@@ -107,6 +110,12 @@ class ClusterPool:
 
         with ThreadPoolExecutor(self._workers) as threads:
             yield from threads.map(one, jobs)
+
+    @property
+    def working(self) -> int:
+        """Places that have a job."""
+        with self._lock:
+            return len(self._busy)
 
     def nodes(self) -> list[str]:
         """Ids of the nodes that the places are on."""
@@ -132,6 +141,16 @@ class ClusterPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextmanager
+    def _at_work(self, actor: Any) -> Iterator[None]:
+        with self._lock:
+            self._busy.add(actor)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(actor)
 
     def _place(self) -> Any:
         actor = self._free.get()

@@ -39,6 +39,12 @@ def main() -> None:
         cluster.shutdown()
 
 
+def until_working(pool: ClusterPool, places: int) -> None:
+    """Wait until so many places have been handed a job."""
+    while pool.working < places:
+        time.sleep(0.01)
+
+
 def spread(pool: ClusterPool) -> None:
     found = list(pool.map([f"print({at})" for at in range(8)]))
     say("spread", nodes=len(set(pool.nodes())), said=[getattr(one, "stdout", str(one)) for one in found])
@@ -63,9 +69,8 @@ def lost_with_a_job(pool: ClusterPool) -> None:
     pids = {actor: pid_of(actor) for actor in before}
     thread = threading.Thread(target=ask)
     thread.start()
-    time.sleep(1.0)
-    # the one that is busy answers nobody
-    busy = [actor for actor in before if not ray.wait([actor.node.remote()], timeout=1.0)[0]]
+    until_working(pool, 1)
+    busy = list(pool._busy)
     os.kill(pids[busy[0]], signal.SIGKILL)
     thread.join(60)
     say("lost with a job", busy=len(busy), found=found)
@@ -81,14 +86,14 @@ def lost_without_a_job(pool: ClusterPool) -> None:
 
 def lost_node(cluster: Cluster, nodes: list[Any], pool: ClusterPool) -> None:
     """A whole node goes while jobs wait: those that had begun there are lost, the others run elsewhere."""
-    where = pool.nodes()
-    victim = next(node for node in nodes if node.node_id == where[0])
+    where = pool.nodes()[0]
+    victim = next(node for node in nodes if node.node_id == where)
     found: list[Any] = []
     thread = threading.Thread(
         target=lambda: found.extend(pool.map(["import time; time.sleep(3); print(1)"] * 2 + ["print(2)"] * 4))
     )
     thread.start()
-    time.sleep(1.5)
+    until_working(pool, 2)
     cluster.remove_node(victim, allow_graceful=False)
     thread.join(100)
     said = [getattr(one, "stdout", "lost" if isinstance(one, JobLost) else str(one)) for one in found]
