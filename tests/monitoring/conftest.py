@@ -18,11 +18,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """Its audit log and its history are in tmp_path."""
     monkeypatch.setenv("RAYSAFE_AUDIT", str(tmp_path / "audit"))
     monkeypatch.setenv("RAYSAFE_MONITOR", str(tmp_path / "monitor"))
-    address = f"sqlite:///{tmp_path}/raysafe.db"
-    if request.param == "postgresql":
-        address = request.getfixturevalue("postgresql")
-    with open_store(address) as opened:
-        if request.param == "postgresql":
-            with opened.session() as session:
-                session.execute(text(f"TRUNCATE {TABLES} RESTART IDENTITY"))
+    if request.param == "sqlite":
+        with open_store(f"sqlite:///{tmp_path}/raysafe.db") as opened:
+            yield opened
+        return
+    with open_store(request.getfixturevalue("postgresql")) as opened:
+        with opened.session() as session:
+            session.execute(text(f"TRUNCATE {TABLES} RESTART IDENTITY"))
         yield opened

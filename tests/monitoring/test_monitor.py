@@ -22,7 +22,7 @@ from raysafe.monitoring.window_store import write_windows
 from raysafe.monitoring.windows import WindowBuilder
 from raysafe.records.audit import AuditLog, audit_folder, read_rows
 from raysafe.records.monitor_tables import DeliveryRow
-from raysafe.records.store import Store
+from raysafe.records.store import Store, open_store
 
 START = datetime(2026, 11, 26, tzinfo=UTC)
 DRIFT: dict[str, Any] = {
@@ -101,6 +101,14 @@ class House:
         with self.store.reading() as session:
             rows = session.scalars(select(DeliveryRow).order_by(DeliveryRow.created, DeliveryRow.sink))
             return [(row.sink, [event["event"] for event in row.body["events"]]) for row in rows]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A file: most of what a monitor does depends on no database. test_monitor_postgresql.py has what may."""
+    monkeypatch.setenv("RAYSAFE_AUDIT", str(tmp_path / "audit"))
+    with open_store(f"sqlite:///{tmp_path}/raysafe.db") as opened:
+        yield opened
 
 
 @pytest.fixture
