@@ -23,6 +23,10 @@ COMMANDS = {
     "feedback": ("raysafe.cli.feedback", "A page where people compare or rate answers; agreement and export."),
     "registry": ("raysafe.cli.registry", "Versions of models and what they were made from."),
     "review": ("raysafe.cli.review", "Read a safety case; approve or reject a version."),
+    "committee": (
+        "raysafe.cli.committee",
+        "Members, reviews, assessments, votes and appeals of the oversight committee.",
+    ),
     "guards": ("raysafe.cli.guards", "Check a policy, measure it against attacks, train its classifiers and probes."),
     "capabilities": ("raysafe.cli.capabilities", "What a model may do: granted, allowed, and in effect."),
     "serve": ("raysafe.cli.serve", "Serve an approved model behind guards, with an OpenAI-compatible API."),

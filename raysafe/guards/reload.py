@@ -99,16 +99,19 @@ _NOTHING = _Seen(None, 0)
 class PolicyFile:
     """The policy in a file, watched by a thread between `start` and `stop`, or by whoever calls `look`."""
 
-    def __init__(self, path: str | Path, resources: Resources = NOTHING, every_s: float = 0.25) -> None:
+    def __init__(
+        self, path: str | Path, resources: Resources = NOTHING, every_s: float = 0.25, *, only: str | None = None
+    ) -> None:
         """Read the first policy, which needs no mark; raises RaySafeError where it can't be in force.
 
         every_s: seconds between looks of the thread; a change is in force after one to two of them.
+        only: digest of the one policy that may be in force, whatever its layout; None for any.
         """
-        self._path, self._resources, self._every_s = Path(path), resources, every_s
+        self._path, self._resources, self._every_s, self._only = Path(path), resources, every_s, only
         self._on_change: OnChange = lambda change: None
         raw = read_policy(path)
         self._sealed = check_seal(raw, str(path))[1]
-        self._in_force = InForce(Policy.from_bytes(raw, str(path)), resources)
+        self._in_force = InForce(self._parse(raw), resources)
         self._raw = raw
         self._last = self._tried = _NOTHING
         self._built: InForce | None = None
@@ -187,7 +190,16 @@ class PolicyFile:
         return change if new.policy != old.policy else None
 
     def _build(self, raw: bytes) -> InForce:
-        return InForce(Policy.from_bytes(raw, str(self._path)), self._resources, self._in_force)
+        return InForce(self._parse(raw), self._resources, self._in_force)
+
+    def _parse(self, raw: bytes) -> Policy:
+        policy = Policy.from_bytes(raw, str(self._path))
+        if self._only not in (None, policy.digest):
+            raise ConfigError(
+                f"{self._path} holds the policy {policy.label}, and the model is approved under {str(self._only)[:8]} "
+                "alone: submit it for review with this one, by `raysafe committee submit`"
+            )
+        return policy
 
     def _check_whole(self, raw: bytes) -> bool:
         """Whether the text is sealed; raises ConfigError where it may be part of one."""

@@ -61,6 +61,10 @@ def decide(
             audit_hash="",
             time=case.time,
         )
+        if review is None and book.stands:
+            raise NotApproved(
+                f"a committee decides here, and nobody alone: submit it by `raysafe committee submit {version.label}`"
+            )
         if review is not None:
             decision = _as_voted(book, case, decision, review)
         problem = mandate_problem(book, version.digest, decision)

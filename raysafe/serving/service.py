@@ -32,7 +32,8 @@ from raysafe.control.watch import ControlPlane
 from raysafe.errors import ConfigError, NotApproved
 from raysafe.guards.policy import Policy, load_policy
 from raysafe.monitoring.recorder import Recorder
-from raysafe.oversight.safety_case import approved_case
+from raysafe.oversight.committee.binding import check_terms
+from raysafe.oversight.safety_case import SafetyCase, approved_case
 from raysafe.records.audit import AuditLog, audit_folder
 from raysafe.records.registry import Registry
 from raysafe.records.store import Store, default_url, open_store
@@ -190,6 +191,7 @@ def plan_service(config: ServiceConfig) -> Plan:
             case = approved_case(store, _registered(config))
             version, granted = case.version, case.capabilities
             Registry(store).check_files(version)
+            approved_guards = _bound_guards(case, policy)
             name, label, model = config.name or version.name, version.label, _replica(config, version)
             names = (version.name, version.label, version.digest)
         else:
@@ -197,7 +199,7 @@ def plan_service(config: ServiceConfig) -> Plan:
             granted = (
                 Capabilities.load(config.upstream_capabilities) if config.upstream_capabilities else Capabilities()
             )
-            version, names = None, ()
+            version, names, approved_guards = None, (), None
             name, model = _upstream_name(store, config), _upstream(config)
             label = f"{config.upstream_model} at {config.upstream}"
         killed = why_killed(store, {name, *names})
@@ -210,6 +212,7 @@ def plan_service(config: ServiceConfig) -> Plan:
         policy_file=config.policy and str(Path(config.policy).absolute()),
         granted=granted,
         trusted=_trusted(config),
+        approved_guards=approved_guards,
         answer_tokens=config.max_tokens,
         request_timeout_s=config.request_timeout_s,
         python_tool=_python_tool(config),
@@ -227,6 +230,14 @@ def _registered(config: ServiceConfig) -> str:
         if getattr(config, field):
             raise ConfigError(f"{field} has no effect without upstream: leave it out, or give the server's base URL")
     return config.model
+
+
+def _bound_guards(case: SafetyCase, policy: Policy) -> str | None:
+    """Digest of the only policy of guards that the approval is for, None where it is for any; raises NotApproved."""
+    if case.decision is None:
+        return None
+    check_terms(case.version.label, case.decision.terms, policy)
+    return case.decision.terms.guards
 
 
 def _replica(config: ServiceConfig, version: ModelVersion) -> ReplicaSettings:

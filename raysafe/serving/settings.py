@@ -26,6 +26,10 @@ class GatewaySettings(Config):
     trusted: TrustedConfig | None = Field(
         default=None, description="The model that answers while an intervention degrades the service."
     )
+    approved_guards: str | None = Field(
+        default=None,
+        description="Digest of the only policy of guards that the model's approval is for; none: for any.",
+    )
     answer_tokens: int = Field(
         default=1024,
         ge=1,

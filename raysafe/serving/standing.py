@@ -60,7 +60,7 @@ class Standings:
         self._source: PolicySource = (
             FixedPolicy(settings.policy, self._resources)
             if settings.policy_file is None
-            else PolicyFile(settings.policy_file, self._resources)
+            else PolicyFile(settings.policy_file, self._resources, only=settings.approved_guards)
         )
         self._audit, self._counters = room.audit, room.counters
         self._answer_tokens = settings.answer_tokens

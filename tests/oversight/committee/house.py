@@ -76,7 +76,10 @@ class House:
         self.committee.sign(PolicySetting(**self.head(by), policy=policy), self.keys[by])
 
     def submit(self, **options: Any) -> Review:
-        known = {"by": "Sam", "reason": "for release"}
+        guards = self.folder / "small.yaml"
+        if not guards.exists():
+            guards.write_text("name: small\nguards:\n  - {kind: length, input_characters: 20000}\n")
+        known = {"by": "Sam", "reason": "for release", "guards": str(guards)}
         return self.committee.submit("tiny:1", **{**known, **options})
 
     def payload(self, review: str, name: str, **said: Any) -> str:
