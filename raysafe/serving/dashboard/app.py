@@ -31,6 +31,7 @@ from raysafe.serving.dashboard import (
     kill_page,
     live_page,
     models_page,
+    reviews_page,
 )
 from raysafe.serving.dashboard.forms import parse_form, read_form
 from raysafe.serving.dashboard.office import Handler, Office, Page, Visit, html, in_thread
@@ -45,7 +46,7 @@ HEADERS = page_headers(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-STATIC = ("dashboard.css", "dashboard.js", "mark.svg")
+STATIC = ("dashboard.css", "dashboard.js", "sign.js", "mark.svg")
 PAGES = (
     Page("/", live_page.show),
     Page("/exchanges/{id:path}", live_page.exchange),
@@ -55,6 +56,8 @@ PAGES = (
     Page("/holds/{id}", holds_page.show, holds_page.decide),
     Page("/models", models_page.every),
     Page("/models/{label}", models_page.show, models_page.decide),
+    Page("/reviews", reviews_page.every),
+    Page("/reviews/{id}", reviews_page.show, reviews_page.act),
     Page("/interventions", interventions_page.show, interventions_page.act),
     Page("/kill", kill_page.show, kill_page.act),
     Page("/audit", audit_page.show, audit_page.verify),

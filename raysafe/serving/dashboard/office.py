@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from raysafe.control.holds import Holds
 from raysafe.control.intervention_orders import read_interventions
 from raysafe.control.keys import Key
+from raysafe.errors import RaySafeError
 from raysafe.monitoring.alerts import list_alerts
+from raysafe.oversight.committee.queue import review_queue
 from raysafe.records.store import Store
 from raysafe.serving.dashboard.forms import Form
 from raysafe.serving.dashboard.rendering import Theme, page, theme_of
@@ -23,6 +26,7 @@ from raysafe.serving.door import Plane
 from raysafe.serving.holding import HoldDesk
 from raysafe.serving.ledger import AuditWriter
 
+logger = logging.getLogger(__name__)
 PREFIX = "/dashboard"
 DONE = {
     "acknowledged": "The alert is acknowledged.",
@@ -33,7 +37,8 @@ DONE = {
     "refused": "Refused. It stays closed for good.",
     "approved": "Approved. The model may be served where nothing below stands against it.",
     "rejected": "Rejected. These files are served under no name.",
-    "voted": "The vote is counted.",
+    "voted": "Your word is in, and in the audit log.",
+    "closed": "The vote is closed, and its decision recorded.",
     "proposed": "Proposed. It does nothing until a second person confirms it.",
     "applied": "The intervention is in force, or will be at its time.",
     "confirmed": "Confirmed. The intervention is in force, or will be at its time.",
@@ -110,15 +115,24 @@ class Visit:
         assert done in DONE
         return RedirectResponse(f"{PREFIX}/{path}?done={done}", 303)
 
-    def _waiting(self) -> dict[str, int]:
+    def _waiting(self) -> dict[str, int | None]:
         office, tenant = self.office, None if "operator" in self.key.scopes else self.key.tenant
         with office.store.reading() as session:
             proposed = sum(each.state == "proposed" for each in read_interventions(session))
         return {
             "alerts": sum(alert.state == "open" for alert in list_alerts(office.store)),
+            "reviews": self._open_reviews(),
             "holds": office.holds.count_pending(office.service, tenant),
             "interventions": proposed,
         }
+
+    def _open_reviews(self) -> int | None:
+        """None where the committee's records can't be relied on: its own page says why, and the others go on."""
+        try:
+            return len(review_queue(self.office.store, audit=self.office.audit_folder))
+        except RaySafeError as error:
+            logger.error("the committee's reviews can't be read: %s", error)
+            return None
 
 
 Handler = Callable[[Visit], Awaitable[Response]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ FOLDER = Path(__file__).parent
 Theme = Literal["auto", "light", "dark"]
 _THEMES: dict[str, Theme] = {"auto": "auto", "light": "light", "dark": "dark"}
 THEMES = tuple(_THEMES)
+_LEFT_OUT = ("texts", "sha256", "statement", "signature")
+"""Of a row's details: what its own page shows."""
 THEME_COOKIE = "raysafe-theme"
 
 
@@ -39,7 +42,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"marked": marked, "moment": moment, "span": span, "figure": figure, "urlencode": _quoted}
+    made.filters |= {"marked": marked, "moment": moment, "span": span, "figure": figure, "told": told}
+    made.filters["urlencode"] = _quoted
     made.globals["now"] = lambda: datetime.now(UTC)
     return made
 
@@ -49,6 +53,19 @@ def _finalize(value: Any) -> Any:
     if value is None:
         return ""
     return value if isinstance(value, Markup) else spelled(str(value))
+
+
+def told(details: object) -> list[tuple[str, str]]:
+    """A row's details for one line of a table: what says nothing left out, and of verdicts who said what."""
+    if not isinstance(details, dict):
+        return [("", str(details))]
+    found = []
+    for name, value in details.items():
+        if name == "verdicts" and isinstance(value, list) and all(isinstance(each, dict) for each in value):
+            value = ", ".join(f"{each.get('guard')} {each.get('action')}" for each in value)
+        if value not in (None, "", [], {}) and name not in _LEFT_OUT:
+            found.append((str(name), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    return found
 
 
 def _quoted(value: object) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from raysafe.control.holds import Holds
 from raysafe.control.intervention import InterventionOrder
@@ -21,10 +22,13 @@ from raysafe.control.intervention_orders import propose
 from raysafe.control.key_store import KeyStore
 from raysafe.control.kill_orders import why_killed
 from raysafe.monitoring.alerts import get_alert
+from raysafe.oversight.committee.queue import review_queue
+from raysafe.oversight.committee.statements import Proposal
 from raysafe.oversight.safety_case import approved_case
 from raysafe.records.evidence import Evidence
 from raysafe.records.registry import Registry
 from raysafe.records.store import Store, open_store
+from tests.oversight.committee.house import House as Committee
 from tests.records.test_registry import make_run
 from tests.serving.dashboard.conftest import PEOPLE, add_alert, rule
 from tests.serving.station import station
@@ -45,8 +49,9 @@ PICTURES = ("", "alerts", "alerts/al-1", "holds", "models", "models/m:1", "inter
 class Day:
     """A running service with people, a model, an alert and traffic."""
 
-    def __init__(self, url: str, store: Store, secrets: dict[str, str]) -> None:
-        self.url, self.store, self.secrets = url, store, secrets
+    def __init__(self, url: str, store: Store, secrets: dict[str, str], committee: Committee) -> None:
+        self.url, self.store, self.secrets, self.committee = url, store, secrets, committee
+        self.review = review_queue(store)[0].id
 
     def ask(self, text: str) -> httpx.Response:
         body = {"model": "m", "messages": [{"role": "user", "content": text}]}
@@ -76,7 +81,24 @@ def day(tmp_path: Path) -> Iterator[Day]:
         )
         policy = {"name": "house", "guards": [rule("bomb", "hold", "input"), rule("gun", "block", "input")]}
         with station(store=url, policy=policy) as (_, address):
-            yield Day(address, store, secrets)
+            yield Day(address, store, secrets, convened(store, tmp_path))
+
+
+def convened(store: Store, folder: Path) -> Committee:
+    """A committee of five, which has the model before it, assessed."""
+    committee = Committee(store, folder)
+    committee.found()
+    proposal = Proposal(accept_failures=("safety-prompts/over_refusal",), valid_s=90 * 86_400.0)
+    submitted = committee.committee.submit("m:1", by="Sam", reason="for release", proposal=proposal)
+    committee.assess(submitted.id)
+    return committee
+
+
+def key_file(day: Day, name: str) -> dict[str, Any]:
+    """A member's key as `raysafe committee join` keeps it."""
+    key = day.committee.keys[name]
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return {"name": f"{name}.pem", "mimeType": "application/x-pem-file", "buffer": pem}
 
 
 @contextmanager
@@ -154,13 +176,23 @@ def test_a_reviewers_day(day: Day) -> None:
         rita.says("Released.")
         assert Holds(day.store).released(held) is not None
 
-        rita.go("Models")
+        rita.go("Reviews")
         rita.page.get_by_role("link", name="m:1").click()
+        rita.page.select_option("#member", label="Bo (safety)")
         rita.page.fill("#note", "refuses too often, and is safe")
-        rita.page.get_by_label("safety-prompts/over_refusal").check()
-        rita.page.get_by_role("button", name="Approve").click()
-        rita.says("Nothing stands against serving it.")
+        rita.page.get_by_role("button", name="Write it down to be signed").click()
+        rita.page.set_input_files("#key-file", key_file(day, "Bo"))
+        rita.says("Signed.")
+        rita.page.get_by_role("button", name="Submit").click()
+        rita.says("Your word is in")
+        for name in ("Ada", "Cy", "Di"):
+            day.committee.vote(day.review, name)
+        rita.page.reload()
+        rita.page.get_by_role("button", name="Close it: approved").click()
+        rita.says("The vote is closed")
         assert approved_case(day.store, "m:1").version.label == "m:1"
+        rita.go("Models")
+        rita.says("may be served")
 
         otto, olga = Person(browser, day, "otto"), Person(browser, day, "olga")
         otto.go("Kill switch")
@@ -196,7 +228,7 @@ def test_a_held_request_is_decided_by_keyboard_alone(day: Day) -> None:
         rita.page.get_by_role("heading", name="Held requests").wait_for()
         rita.tab_to("Read and decide")
         rita.page.keyboard.press("Enter")
-        rita.page.get_by_role("heading", name="Decide").wait_for()
+        rita.page.locator("#decide").wait_for()
         rita.tab_to("note")
         rita.page.keyboard.type("a schoolbook question")
         rita.tab_to("Refuse")
@@ -253,7 +285,7 @@ def test_no_page_is_wider_than_its_window_or_shows_text_that_cannot_be_read(day:
     hold = Holds(day.store).list()[0].id
     with chromium() as browser:
         otto = Person(browser, day, "otto", color_scheme=scheme)
-        for path in (*PICTURES, f"holds/{hold}", f"exchanges/{hold}"):
+        for path in (*PICTURES, "reviews", f"reviews/{day.review}", f"holds/{hold}", f"exchanges/{hold}"):
             otto.page.goto(f"{day.url}/dashboard/{path}")
             assert otto.page.evaluate(CONTRAST) == [], path
             picture(otto.page, f"{path.split('/')[0] or 'live'}{'-one' if '/' in path else ''}-{scheme}")

@@ -85,7 +85,7 @@ async def test_live_traffic_shows_what_guards_did(house: House) -> None:
     for text in ("hello", "a gun please", "a bomb"):
         await house.ask(text)
     page = (await (await house.signed_in("rita")).get("/")).text
-    rows = re.findall(r'<td><span class="pill \w+">(\w+)</span></td>\s*<td>([^<]*)</td>', page)
+    rows = re.findall(r'<td><span class="pill \w+">(\w+)</span></td>\s*<td class="nowrap">([^<]*)</td>', page)
     assert rows == [("held", "holds bomb"), ("blocked", "blocks gun"), ("allowed", "")]
     only = (await (await house.signed_in("rita")).get("/?only=block")).text
     assert re.findall(r'<td><span class="pill \w+">(\w+)</span></td>', only) == ["blocked"]
