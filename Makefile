@@ -46,6 +46,7 @@ quick: setup
 verify: setup bench-setup test-data
 	RAYSAFE_VERIFY=1 $(BIN)/python -m pytest -m slow -s $(ARGS)
 	if test -z "$(ARGS)"; then RAYSAFE_VERIFY=1 $(BIN)/python -m pytest -q -m "not ray and not browser and not slow"; fi
+	if test -z "$(ARGS)"; then $(BIN)/python -m pytest -q -m browser; fi
 	if test -f $(VLLM_STAMP); then OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q -o addopts= -p no:cacheprovider tests/models/test_vllm_engine.py; fi
 
 $(BENCH_STAMP): pyproject.toml constraints.txt tests/bench/requirements.txt
