@@ -201,14 +201,13 @@ def report(
     *,
     out: Annotated[str, tyro.conf.arg(help="The HTML file to write.")],
     period: Annotated[str, tyro.conf.arg(help="Up to now, such as 30d or 12h.")] = "30d",
-    history: Annotated[str | None, tyro.conf.arg(help="Folder of the monitor's history; the store's own.")] = None,
     store: Store = None,
 ) -> int:
     """Write a monitoring report on a model: metrics, compliance, incidents, recommendations; one page of HTML."""
     from raysafe.oversight.reports import committee_report
 
     with open_store(store) as opened:
-        page = committee_report(opened, model, seconds_of(period, "period"), None if history is None else Path(history))
+        page = committee_report(opened, model, seconds_of(period, "period"))
     target = Path(out)
     try:
         target.write_text(page, encoding="utf-8")

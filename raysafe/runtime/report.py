@@ -64,8 +64,18 @@ def render_report(run: Run, *, title: str | None = None, sections: Sequence[Sect
     parts = [_heading(run, title or run.name), _evidence(run.evidence), *(_section(section) for section in sections)]
     parts += [_metrics(run.metrics), _lineage(environment.get("inputs", []))]
     parts += [_config(run.config), _environment(environment), _events(run.events)]
+    return _page(title or run.name, parts)
+
+
+def render_page(title: str, under: str, sections: Sequence[Section]) -> str:
+    """A page of sections alone, for what is no run; `under` stands below its title."""
+    head = f"<h1>{escape(title)}</h1><p class='soft'>{escape(under)}</p>"
+    return _page(title, [head, *(_section(section) for section in sections)])
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title or run.name)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         f'img-src data:"><style>{STYLE}</style></head><body>{"".join(parts)}</body></html>\n'
