@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -111,7 +111,7 @@ def policy(
     return 0
 
 
-def _head(book: Book, key: Ed25519PrivateKey) -> dict[str, object]:
+def _head(book: Book, key: Ed25519PrivateKey) -> dict[str, Any]:
     """What the statements of the member with this key begin with."""
     found = [m for m in book.members.values() if m.public_key == public_hex(key)]
     if not found or book.founding is None:

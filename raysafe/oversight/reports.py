@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from raysafe.control.intervention import Intervention
 from raysafe.control.intervention_orders import list_interventions
@@ -23,7 +24,7 @@ from raysafe.runtime.report import Section, render_page
 
 SOON_S = 30 * 86400.0
 """An approval that ends within this time asks for a review now: it is how long one lasts."""
-Row = list[object]
+Row = list[Any]
 
 
 def committee_report(store: Store, reference: str, period_s: float, audit: Path | None = None) -> str:

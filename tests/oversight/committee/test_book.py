@@ -52,7 +52,8 @@ class Committee(RuleBasedStateMachine):
         self.review, self.past, self.used = "", {}, []
         self.votes: dict[str, str] = {}
         self.gone: set[str] = set()
-        self.assessed, self.result, self.count = False, None, 0
+        self.assessed: set[str] = set()
+        self.result, self.count = None, 0
 
     def happen(self, kind: Any, actor: str, subject: str, body: dict[str, Any]) -> None:
         event = Event(self.book.number + 1, kind, actor, subject, body, self.now)
@@ -84,7 +85,7 @@ class Committee(RuleBasedStateMachine):
         self.count += 1
         self.review, self.deadline = f"rv-{self.count}", self.now + timedelta(days=10)
         digest = "0" * 64
-        digests = {"weights": digest, "evidence": digest, "guards": digest, "policy": POLICY.digest}
+        digests: dict[str, Any] = {"weights": digest, "evidence": digest, "guards": digest, "policy": POLICY.digest}
         bound = Bound(nonce=f"{self.count:032x}", model="m:1", proposal=PROPOSAL.digest, **digests)
         submission = Submission(
             review=self.review,
@@ -102,7 +103,7 @@ class Committee(RuleBasedStateMachine):
         except NotApproved:
             self.review = ""
             return
-        self.votes, self.assessed, self.bound = {}, False, bound
+        self.votes, self.assessed, self.bound = {}, set(), bound
 
     @rule(hours=st.sampled_from([1, 12, 48, 240]))
     def wait(self, hours: int) -> None:
@@ -115,7 +116,7 @@ class Committee(RuleBasedStateMachine):
         taken = self.say(Assessment(**self.head(name, self.review), **said))
         assert taken == (self.open and name not in self.gone)
         if taken:
-            self.assessed = self.assessors = {*getattr(self, "assessors", set()), name} if self.assessed else {name}
+            self.assessed = {*self.assessed, name}
 
     @precondition(lambda self: self.review)
     @rule(name=st.sampled_from("abcde"), choice=st.sampled_from(["approve", "approve", "reject", "abstain"]))
