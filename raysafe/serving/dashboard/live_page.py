@@ -58,7 +58,8 @@ async def exchange(visit: Visit) -> Response:
         raise ApiError(404, "the newest rows of the audit log hold nothing on this exchange", code="not_found")
     rows = found.rows[::-1]
     kept = await in_thread(visit.office.holds.get, subject)
-    held = kept is not None and kept.service == visit.office.service and visit.key.reviews(kept.tenant)
+    mine_to_read = kept is not None and kept.service == visit.office.service and visit.key.reviews(kept.tenant)
+    held = kept.state(datetime.now(UTC)) if kept is not None and mine_to_read else None
     known = passages(found.rows)
     return await visit.page(
         "exchange.html", "Exchange", id=subject, rows=rows, held=held, passage=known[0] if known else None

@@ -35,7 +35,7 @@ PEOPLE: dict[str, tuple[str, Scope]] = {
 
 
 def rule(phrase: str, action: str, *stages: str) -> dict[str, Any]:
-    rules = [{"name": "r", "phrases": [phrase]}]
+    rules = [{"name": "weapons", "phrases": [phrase]}]
     return {"kind": "patterns", "name": f"{action}s {phrase}", "action": action, "stages": list(stages), "rules": rules}
 
 
