@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,9 @@ def ask(shell: Shell, model: str, prompts: Sequence[str], policy: Path, kept: Pa
     known = {row["prompt"]: row for row in _lines(kept)}
     missing = [prompt for prompt in prompts if prompt not in known]
     if missing:
-        command = (
-            f"raysafe serve {model} --policy {policy} --port {PORT} --max-tokens {TOKENS} --new-key loop-{len(known)}"
-        )
+        # names of keys are never given twice, and a run that goes on needs one more
+        key = f"loop-{secrets.token_hex(4)}"
+        command = f"raysafe serve {model} --policy {policy} --port {PORT} --max-tokens {TOKENS} --new-key {key}"
         with shell.serving(command, "gateway.log") as served, kept.open("a", encoding="utf-8") as out:
             client = openai.AsyncOpenAI(
                 api_key=served.key, base_url=f"http://127.0.0.1:{PORT}/v1", max_retries=RETRIES, timeout=600
