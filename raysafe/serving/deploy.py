@@ -58,12 +58,16 @@ class Deployment:
             drain(name, self._application.longest_s + DEREGISTER_S + 30.0, told if name == self.name else None)
 
     def replace(self, application: Application) -> None:
-        """Serve another version under the same name; returns once it answers. Raises ResourceError."""
+        """Serve another version under the same name; returns once it answers. Raises ResourceError.
+
+        The model is replaced before the gateways: a new gateway must never ask the version before.
+        """
         from ray import serve
 
         assert application.name == self.name
         try:
-            serve.run_many(targets(application, self._placement))
+            for target in reversed(targets(application, self._placement)):
+                serve.run_many([target])
         except (RuntimeError, ValueError) as error:
             raise ResourceError(
                 f"the service '{self.name}' couldn't be replaced: {_why(application, error)}"

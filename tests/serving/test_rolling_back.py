@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -13,6 +13,7 @@ from raysafe.control.intervention_orders import apply, revert
 from raysafe.errors import NotApproved
 from raysafe.records.store import Store, open_store
 from raysafe.serving.beside import Beside
+from raysafe.serving.deploy import Deployment
 from raysafe.serving.rolling_back import RollBacks
 
 NAMES = frozenset({"shop", "m", "m:3"})
@@ -85,3 +86,17 @@ def test_a_version_that_may_not_be_served_is_not(
     assert deployed.applications == []
     assert caplog.text.count("m:2 was rejected") == 1
     follows.stop()
+
+
+def test_the_model_is_replaced_before_the_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a gateway that the roll back doesn't close would ask the version that it leads away from."""
+    started: list[Any] = []
+    monkeypatch.setattr("ray.serve.run_many", lambda targets: started.append(targets))
+    monkeypatch.setattr("raysafe.serving.deploy.targets", lambda application, placement: ["gateways", "model"])
+    deployment = Deployment(Named("m"), None, "http://x", None, False, False)  # type: ignore[arg-type]
+    deployment.replace(Named("m"))  # type: ignore[arg-type]
+    assert started == [["model"], ["gateways"]]
+
+
+class Named(NamedTuple):
+    name: str
