@@ -1,6 +1,6 @@
 """Holds in the store: what a guard held waits here for a person, and leaves only with that person's row in the log.
 
-A reviewer's word is in the store and in the audit log, and counts only where both say the same: who can write the store
+What nobody decides on in time is blocked, and that has its row too. A reviewer's word is in the store and in the audit log, and counts only where both say the same: who can write the store
 alone releases nothing.
 """
 
@@ -23,6 +23,11 @@ from raysafe.records.store import Store, store_now
 CHAIN = "holds"
 """Writer of decisions on holds in the audit log; holds-2, … where several decide at a time."""
 HOLD_HOURS = 24.0
+LAPSED = "lapsed"
+"""Kind of the row of a hold that nobody decided on in time."""
+CLOCK = "the clock"
+"""Who says so."""
+MOST_AT_ONCE = 256
 MOST_OF_ONE_KEY = 256
 """Holds of one key that wait at the same time: each may be as large as a request and its answer."""
 
@@ -97,6 +102,25 @@ class Holds:
             row.decided, row.audit_hash = store_now(session), said.hash
             session.flush()
             return _hold(row)
+
+    def lapse(self) -> list[str]:
+        """Block what nobody decided on in time, and empty it; the ids of these holds, at most MOST_AT_ONCE of them.
+
+        It was blocked by the clock alone from the moment it expired: this writes down that it is, once for each hold,
+        and the audit row is durable first.
+        """
+        due = (HoldRow.outcome.is_(None), HoldRow.audit_hash.is_(None))
+        with self._store.reading() as session:
+            if session.scalar(select(HoldRow.id).where(*due, HoldRow.expires <= store_now(session)).limit(1)) is None:
+                return []
+        with AuditLog(self._audit, writer=CHAIN, unique=True) as log, self._store.session(alone=True) as session:
+            now = store_now(session)
+            query = select(HoldRow).where(*due, HoldRow.expires <= now).order_by(HoldRow.expires).limit(MOST_AT_ONCE)
+            rows = list(session.scalars(query))
+            for row in rows:
+                said = log.append(LAPSED, CLOCK, row.id, _details(row, "nobody decided in time"))
+                row.body, row.decided, row.audit_hash = {}, now, said.hash
+            return [row.id for row in rows]
 
     def released(self, hold_id: str) -> Hold | None:
         """A hold that was released and hasn't expired, where the audit log says so too; else None."""

@@ -117,7 +117,9 @@ class Gateway:
             # what guards are made of stays: the collector would walk it for a tenth of a second, in some request
             gc.collect()
             gc.freeze()
+            lapsing = asyncio.create_task(self._desk.watch())
             yield
+            lapsing.cancel()
             await asyncio.to_thread(self._standings.stop)
             await asyncio.to_thread(self._room.stop)
 

@@ -16,6 +16,8 @@ from raysafe.serving.refusals import HOLD
 from raysafe.serving.wire.errors import ApiError
 
 logger = logging.getLogger(__name__)
+SWEEP_S = 30.0
+"""Between two looks at which holds have expired."""
 
 
 class Shelf(Protocol):
@@ -29,6 +31,8 @@ class Shelf(Protocol):
 
     def decide(self, hold_id: str, outcome: Outcome, *, reviewer: str, note: str) -> Hold: ...
 
+    def lapse(self) -> list[str]: ...
+
     def released(self, hold_id: str) -> Hold | None: ...
 
     def take(self, hold_id: str, digest: str) -> Hold | None: ...
@@ -39,6 +43,16 @@ class HoldDesk:
 
     def __init__(self, shelf: Shelf | None, audit: AuditWriter, service: str, hours: float) -> None:
         self._shelf, self._audit, self._service, self._hours = shelf, audit, service, hours
+
+    async def watch(self) -> None:
+        """Until it is cancelled, have it written down which holds nobody decided on in time."""
+        while self._shelf is not None:
+            try:
+                while await asyncio.to_thread(self._shelf.lapse):
+                    pass
+            except StorageError as error:
+                logger.error("holds that nobody decided on can't be written down now: %s", error)
+            await asyncio.sleep(SWEEP_S)
 
     async def keep(self, exchange: Exchange, decision: Decision, finish: str, counts: tuple[int, int]) -> str | None:
         """Keep what a guard held; its id, or None where it can't be kept: then it is a refusal."""

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from raysafe.records.store import open_store
 
-TABLES = "leases, kill_orders, interventions, api_keys, budget_counters"
+TABLES = "leases, kill_orders, interventions, api_keys, budget_counters, holds"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.serve)])

