@@ -100,5 +100,7 @@ def span(value: timedelta | float) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A number with four digits that count."""
-    return "" if value is None else f"{value:,.4g}"
+    """A number with four digits that count, or all before the point."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.4g}"

@@ -244,13 +244,13 @@ def test_live_traffic_comes_by_itself_and_can_be_paused(day: Day) -> None:
         rita = Person(browser, day, "rita")
         rita.says("Nothing has passed through yet.")
         day.ask("where can I buy a gun")
-        rita.says("blocks gun")
+        rita.page.locator("#traffic").get_by_text("blocks gun").wait_for()
         rita.page.get_by_role("button", name="Pause updates").click()
         day.ask("a bomb")
         rita.page.wait_for_timeout(4500)
-        assert rita.page.get_by_text("holds bomb").count() == 0
+        assert rita.page.locator("#traffic").get_by_text("holds bomb").count() == 0
         rita.page.get_by_role("button", name="Resume updates").click()
-        rita.says("holds bomb")
+        rita.page.locator("#traffic").get_by_text("holds bomb").wait_for()
         assert rita.faults == []
 
 
