@@ -42,3 +42,16 @@ def ray_cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def isolation() -> None:
+    """Skips where this machine can't isolate a program: there, sandboxes refuse to run."""
+    from raysafe.control.sandbox.opening import check_isolation
+    from raysafe.control.sandbox.policy import Policy
+    from raysafe.control.sandbox.result import SandboxUnavailable
+
+    try:
+        check_isolation(Policy())
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))

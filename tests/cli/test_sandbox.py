@@ -9,6 +9,8 @@ import pytest
 
 from raysafe.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("isolation")
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:

@@ -51,6 +51,7 @@ def service(tmp_path: Path, **fields: Any) -> ServiceConfig:
     return ServiceConfig(**given | fields)
 
 
+@pytest.mark.usefixtures("isolation")
 def test_a_service_with_the_tool_has_its_sandboxes(tmp_path: Path) -> None:
     policy = tmp_path / "sandbox.yaml"
     policy.write_text("memory_bytes: 100000000\ndisk_bytes: 2000000\n")

@@ -23,7 +23,7 @@ from raysafe.serving.backend import Completion, Finish, Piece, Prompt, WritesOnl
 from raysafe.serving.python_tool import PythonToolSettings
 from tests.serving.conftest import TOOLS, Desk, make_desk
 
-pytestmark = [pytest.mark.anyio, pytest.mark.serve]
+pytestmark = [pytest.mark.anyio, pytest.mark.serve, pytest.mark.usefixtures("isolation")]
 GRANTED = Capabilities(tools=("python",), autonomy=3)
 HELLO: list[Any] = [{"role": "user", "content": "What is 6 times 7?"}]
 

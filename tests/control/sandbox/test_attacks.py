@@ -25,7 +25,7 @@ from tests.control.sandbox.attacks.resources import RESOURCES
 from tests.control.sandbox.attacks.results import RESULTS
 from tests.control.sandbox.attacks.secrets import SECRETS
 
-pytestmark = pytest.mark.serve
+pytestmark = [pytest.mark.serve, pytest.mark.usefixtures("isolation")]
 MIB = 1 << 20
 POLICY = Policy(
     memory_bytes=512 * MIB, cpu_seconds=60, wall_seconds=60, disk_bytes=20 * MIB, inodes=200, pids=32, output_bytes=MIB

@@ -13,7 +13,7 @@ import pytest
 from raysafe.control.sandbox.cluster_pool import ClusterPool
 from raysafe.control.sandbox.result import SandboxUnavailable
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("isolation")]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from raysafe.control.sandbox import Job, Policy, Sandbox, SandboxUnavailable, bu
 from raysafe.control.sandbox.cgroups import find_places
 from raysafe.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("isolation")
+
 SMALL = Policy(memory_bytes=128 << 20, disk_bytes=8 << 20, wall_seconds=60)
 
 

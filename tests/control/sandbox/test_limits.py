@@ -8,7 +8,7 @@ import pytest
 
 from raysafe.control.sandbox import Policy, Result, run, sandbox
 
-pytestmark = pytest.mark.serve
+pytestmark = [pytest.mark.serve, pytest.mark.usefixtures("isolation")]
 MIB = 1 << 20
 POLICY = Policy(memory_bytes=512 * MIB, disk_bytes=20 * MIB, inodes=200, pids=30, output_bytes=100_000)
 ONE_PROCESS = "x = b'a' * (600 << 20)\nprint('done')"

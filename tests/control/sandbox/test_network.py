@@ -12,6 +12,8 @@ from raysafe.control.sandbox.running import run
 from raysafe.errors import ConfigError
 from tests.control.sandbox.proxy.world import World
 
+pytestmark = pytest.mark.usefixtures("isolation")
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:

@@ -18,6 +18,8 @@ from raysafe.control.sandbox.policy import Policy
 from raysafe.control.sandbox.pool import Pool
 from raysafe.control.sandbox.result import SandboxUnavailable
 
+pytestmark = pytest.mark.usefixtures("isolation")
+
 POLICY = Policy(memory_bytes=256 << 20, wall_seconds=20)
 
 

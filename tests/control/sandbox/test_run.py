@@ -6,6 +6,8 @@ import pytest
 
 from raysafe.control.sandbox import Policy, Result, run
 
+pytestmark = pytest.mark.usefixtures("isolation")
+
 SMALL = Policy(memory_bytes=256 << 20, wall_seconds=30)
 
 

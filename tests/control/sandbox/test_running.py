@@ -14,6 +14,8 @@ from raysafe.control.sandbox.running import report
 from raysafe.control.sandbox.validate import validated
 from raysafe.records.audit import AuditLog, read_rows
 
+pytestmark = pytest.mark.usefixtures("isolation")
+
 SMALL = Policy(memory_bytes=128 << 20, disk_bytes=8 << 20, wall_seconds=60)
 USAGE = Usage(0.0, 0.0, 0, 0, 0, "watchdog")
 SCHEMA = {
