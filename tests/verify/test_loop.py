@@ -23,7 +23,7 @@ from raysafe.models.roc import auroc
 from raysafe.records.audit_chain import read_rows
 from raysafe.runtime.run import Run
 from tests.loop import stages
-from tests.loop.judging import Judge, make_probe
+from tests.loop.judging import Judge, declines, make_probe
 from tests.loop.material import attack_prompts, benign_prompts, refusals, safe_prompts, scored_answers
 from tests.real_data import GUARD_PROMPTS, SHARED, SMOLLM2
 from tests.verify.readme import ROOT, publish
@@ -134,7 +134,7 @@ def examine(loop: Loop) -> Found:
     for prompt, *answers in list(zip(loop.others, *texts.values(), strict=True))[:20]:
         print(f"# {prompt!r}", *(f"  {text!r}" for text in answers), sep="\n")
     safe = {
-        name: np.array([refuses(text) for text in loop.answers(models[name], "safe", safe_prompts())])
+        name: np.array([declines(text) for text in loop.answers(models[name], "safe", safe_prompts())])
         for name in ("base", "loop")
     }
     judge = Judge(loop.probe("judge"))
@@ -151,7 +151,7 @@ def examine(loop: Loop) -> Found:
         agreement=float(((scored >= UNSAFE) == people).mean()),
         benign=share(harmless),
         unsafe={name: share(flags) for name, flags in unsafe.items()},
-        refused={name: float(np.mean([refuses(text) for text in answers])) for name, answers in texts.items()},
+        refused={name: float(np.mean([declines(text) for text in answers])) for name, answers in texts.items()},
         safe={name: share(flags) for name, flags in safe.items()},
         fall=mcnemar(unsafe["base"], unsafe["loop"]),
         moved=mcnemar(unsafe["base"], unsafe["drawn"]),
