@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysafe.evaluation.refusals import normalise, refuses
+from raysafe.judges.refusals import normalise, refuses
 from raysafe.models.activations import ActivationReader
 from raysafe.models.probe import Probe, load_probe
 from raysafe.models.probe_training import LabelledTexts, ProbeTraining, train_probe
