@@ -1,11 +1,14 @@
-"""Live figures, for people who look: what all gateways observed in the last seconds, and who watches."""
+"""Figures for people who look: what all gateways observed in the last seconds, or in a past period, and who watches."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
 
+import pyarrow.compute as pc
 from sqlalchemy import select
 
+from raysafe.monitoring.history import history_folder, with_recent
 from raysafe.monitoring.window_store import recent_windows
 from raysafe.monitoring.windows import Summary
 from raysafe.records.monitor_tables import MonitorRow
@@ -47,6 +50,19 @@ def live_figures(store: Store, service: str | None = None, *, last_s: float = 60
         Figure(name, metric.partition(".")[0], metric, s.count, s.total / s.count, s.low, s.high)
         for (name, metric), s in sorted(sums.items())
         if s.count
+    ]
+
+
+def past_figures(store: Store, service: str, since: datetime, until: datetime) -> list[Figure]:
+    """By metric; from the history, and from what no monitor has put there yet. Raises StorageError."""
+    table = with_recent(store, history_folder(store.url), service=service, since=since, until=until)
+    # counts of categories have no values
+    table = table.filter((pc.field("count") > 0) & pc.field("total").is_valid())
+    sums = [("count", "sum"), ("total", "sum"), ("low", "min"), ("high", "max")]
+    grouped = table.group_by(["family", "metric"]).aggregate(sums).sort_by("metric")
+    return [
+        Figure(service, r["family"], r["metric"], n := r["count_sum"], r["total_sum"] / n, r["low_min"], r["high_max"])
+        for r in grouped.to_pylist()
     ]
 
 

@@ -13,7 +13,7 @@ from raysafe.control.intervention import Intervention
 from raysafe.control.intervention_orders import list_interventions
 from raysafe.monitoring.alert import Alert
 from raysafe.monitoring.alerts import list_alerts
-from raysafe.monitoring.figures import Figure, live_figures
+from raysafe.monitoring.figures import Figure, past_figures
 from raysafe.oversight.committee.binding import changed_files
 from raysafe.oversight.decisions import DecisionLog
 from raysafe.oversight.incidents import Incident, Incidents, Wanted
@@ -35,7 +35,7 @@ def committee_report(store: Store, reference: str, period_s: float, audit: Path 
     log = audit or audit_folder(store.url)
     refusal = why_not(case, DecisionLog(log))
     changed = changed_files(case.decision.terms.files) if case.decision else None
-    figures = [figure for name in sorted(names) for figure in live_figures(store, name, last_s=period_s)]
+    figures = [figure for name in sorted(names) for figure in past_figures(store, name, since, case.time)]
     incidents = _incidents(store, case, since, log)
     alerts = [a for name in sorted(names) for a in list_alerts(store, service=name, everything=True, limit=1000)]
     alerts = [alert for alert in alerts if alert.resolved is None or alert.resolved >= since]

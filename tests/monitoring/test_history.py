@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysafe.monitoring.archive import LIVE_S, archive
+from raysafe.monitoring.figures import Figure, past_figures
 from raysafe.monitoring.history import compact, flush, history_folder, read_history, with_recent
 from raysafe.monitoring.lease import Lease
 from raysafe.monitoring.window_store import Observed, read_windows, write_windows
@@ -90,6 +91,17 @@ def test_archiving_keeps_live_windows_in_the_store_and_counts_each_once(
     with store.reading() as session:
         assert read_windows(session, 0) == []
     assert sum(read_history(folder, metric="performance.seconds")["count"].to_pylist()) == 6
+
+
+def test_past_figures_are_of_all_windows_whether_archived_or_not(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYSAFE_MONITOR", str(tmp_path / "history"))
+    flush(tmp_path / "history", [observed(1), observed(2, DAY - timedelta(days=40))])
+    write_windows(store, "m", "g", [(DAY, window(7.0))])
+    [figure] = past_figures(store, "m", DAY - timedelta(days=1), DAY + timedelta(days=1))
+    assert figure == Figure("m", "performance", "performance.seconds", 4, 4.0, 1.0, 7.0)
+    assert past_figures(store, "other", DAY - timedelta(days=1), DAY + timedelta(days=1)) == []
 
 
 def test_who_has_no_lease_archives_nothing(store: Store) -> None:
