@@ -18,7 +18,6 @@ import torch
 
 from raysafe.evaluation.statistics import Estimate, PairedTest, mcnemar, wilson_interval
 from raysafe.guards.policy import load_policy
-from raysafe.judges.refusals import refuses
 from raysafe.models.roc import auroc
 from raysafe.records.audit_chain import read_rows
 from raysafe.runtime.run import Run
