@@ -12,7 +12,7 @@ from raysafe.control.sandbox.result import SandboxUnavailable
 from raysafe.errors import ConfigError
 from raysafe.serving.python_tool import PythonToolSettings, definition, read_code, result_text
 from raysafe.serving.service import ServiceConfig, plan_service
-from tests.serving.test_python_tool import Ran
+from tests.serving.programs import Ran
 
 pytestmark = pytest.mark.serve
 
