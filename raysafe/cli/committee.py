@@ -14,7 +14,7 @@ import tyro
 
 from raysafe.cli.arguments import AsJson, By, Store
 from raysafe.cli.committee_members import admit, join, members, policy, revoke
-from raysafe.cli.committee_signing import KeyFile, Member, read_key, sign
+from raysafe.cli.committee_signing import KeyFile, Member, read_key, read_payload, sign
 from raysafe.cli.output import print_json, print_table
 from raysafe.control.capabilities import Capabilities
 from raysafe.control.capability_guard import describe
@@ -231,8 +231,7 @@ def _cast(
         raise ConfigError("a signature comes with the file that was signed: give --payload-file and --signature")
     with open_store(store) as opened:
         if signature is not None and payload_file is not None:
-            text = Path(payload_file).read_text(encoding="utf-8").rstrip("\n")
-            state = submit_signed(opened, text, signature)
+            state = submit_signed(opened, read_payload(payload_file), signature)
         else:
             known = None if payload and member else read_key(key)
             speaker = member or _holder(Committee(opened), public_hex(known) if known else "")

@@ -34,16 +34,23 @@ def read_key(given: str | None) -> Ed25519PrivateKey:
     return load_key(path, "the member's", "give --key with one")
 
 
+def read_payload(file: str) -> str:
+    """What is to be signed, or was, as a file holds it (- for standard input); raises ConfigError."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"can't read {file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is no statement: byte {error.start} is not UTF-8") from None
+    return text.rstrip("\n")
+
+
 def sign(file: tyro.conf.Positional[str], *, key: KeyFile = None) -> int:
     """Sign what `vote --payload` printed, or a page shows, in FILE (- for standard input); prints the signature.
 
     Says on standard error what it is that is signed. The store isn't asked: it may be done on another machine.
     """
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"can't read {file}: {error.strerror}") from None
-    payload = text.rstrip("\n")
+    payload = read_payload(file)
     said = read_statement(payload).model_dump(mode="json")
     shown = {name: said[name] for name in ("kind", "review", "stage", "finding", "choice", "reason") if name in said}
     print(f"signing: {shown} on {said.get('bound', {}).get('model', 'the committee')}", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -14,6 +14,8 @@ from raysafe.serving.wire.errors import ApiError
 
 BODY_BYTES, BODY_S, MOST_FIELDS = 64 << 10, 10.0, 64
 LONGEST_NOTE = 10_000
+
+Choice = TypeVar("Choice", bound=str)
 
 
 class Form(NamedTuple):
@@ -27,12 +29,13 @@ class Form(NamedTuple):
     def all(self, name: str) -> tuple[str, ...]:
         return tuple(self.fields.get(name, ()))
 
-    def one_of(self, name: str, *choices: str) -> str:
+    def one_of(self, name: str, *choices: Choice) -> Choice:
         """The field, which must be one of these; raises ConfigError."""
         value = self.get(name)
-        if value not in choices:
-            raise ConfigError(f"choose one of {', '.join(choices)}; '{value[:40]}' is none of them")
-        return value
+        for choice in choices:
+            if choice == value:
+                return choice
+        raise ConfigError(f"choose one of {', '.join(choices)}; '{value[:40]}' is none of them")
 
     def note(self, name: str = "note") -> str:
         """A person's reason; raises ConfigError where there is none, or it is none that every store can keep."""

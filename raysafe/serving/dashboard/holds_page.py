@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from starlette.responses import Response
 
+from raysafe.control.held import Outcome
 from raysafe.control.people import same_person
 from raysafe.serving.dashboard.office import Visit
 
@@ -38,7 +39,7 @@ async def show(visit: Visit) -> Response:
 
 async def decide(visit: Visit) -> Response:
     """Release or refuse, by the desk that the API uses."""
-    outcome = visit.form.one_of("outcome", "released", "refused")
+    outcome: Outcome = visit.form.one_of("outcome", "released", "refused")
     hold_id = visit.request.path_params["id"]
-    await visit.office.desk.decide(visit.key, hold_id, outcome, visit.form.note())  # type: ignore[arg-type]
+    await visit.office.desk.decide(visit.key, hold_id, outcome, visit.form.note())
     return visit.go("holds", outcome)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from raysafe.control.capabilities import Capabilities
 from raysafe.control.capability_guard import describe
 from raysafe.errors import ConfigError, NotApproved
-from raysafe.oversight.decisions import CHAIN, DecisionLog
+from raysafe.oversight.decisions import CHAIN, DecisionLog, Outcome
 from raysafe.oversight.review import decide as decide_on
 from raysafe.oversight.safety_case import SafetyCase, load_case, why_not
 from raysafe.records.audit import AuditLog
@@ -53,7 +53,8 @@ async def decide(visit: Visit) -> Response:
         raise NotApproved(
             "a model is served to every tenant: only the house's own reviewers and operators decide on it"
         )
-    outcome, label = visit.form.one_of("outcome", "approved", "rejected"), visit.request.path_params["label"]
+    outcome: Outcome = visit.form.one_of("outcome", "approved", "rejected")
+    label = visit.request.path_params["label"]
     reason, accepted = visit.form.note(), visit.form.all("accepted")
     granted = _capabilities(visit.form.get("capabilities"))
 
@@ -65,7 +66,7 @@ async def decide(visit: Visit) -> Response:
                 office.store,
                 log,
                 label,
-                outcome,  # type: ignore[arg-type]
+                outcome,
                 reviewer=visit.key.id,
                 reason=reason,
                 accept_failures=accepted,
