@@ -190,6 +190,18 @@ async def test_what_expires_is_forgotten(folder: Path) -> None:
     assert (await house.decide(kept[0].id)).status_code == 409
 
 
+async def test_a_gateway_has_what_nobody_decided_on_written_down(folder: Path) -> None:
+    house = House(folder, [phrases("friend", "hold")], hold_hours=1e-9)
+    await house.ask()
+    async with house.app.router.lifespan_context(house.app):
+        for _ in range(200):
+            [hold] = house.holds.list(pending=False)
+            if hold.audit_hash is not None:
+                break
+            await asyncio.sleep(0.05)
+    assert hold.audit_hash is not None and hold.outcome is None and hold.held is None
+
+
 async def test_a_hold_that_cannot_be_kept_is_a_refusal(folder: Path, monkeypatch: Any) -> None:
     from raysafe.errors import StorageError
 
