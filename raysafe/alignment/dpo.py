@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from raysafe.alignment.job import PolicyJob, PolicyLearner
-from raysafe.alignment.losses import DPOKind, check_dpo_options, dpo_loss
+from raysafe.alignment.losses import DPOKind, check_dpo_options, dpo_loss, likelihood_loss
 from raysafe.alignment.pairs import pairs_batch
 from raysafe.alignment.prepare import prepare
 from raysafe.alignment.reference import with_logprobs
@@ -34,6 +34,12 @@ class DPOJob(PolicyJob):
     kind: DPOKind = Field(default="sigmoid", description="Loss: sigmoid (DPO), conservative, robust, ipo or hinge.")
     label_smoothing: float = Field(
         default=0.0, description="Share of labels taken to be wrong; conservative and robust only."
+    )
+    likelihood: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the chosen answer's negative log-likelihood per token beside the loss: keeps it likely, "
+        "where the loss alone only makes the rejected one less likely.",
     )
 
     @model_validator(mode="after")
@@ -95,6 +101,7 @@ class DPOLearner(PolicyLearner):
         super().__init__(job)
         self.beta, self.label_smoothing = job.beta, job.label_smoothing
         self.kind: DPOKind = job.kind
+        self.likelihood = job.likelihood
 
     def collate(self, rows: pa.Table) -> DPOBatch:
         tokens = pairs_batch(rows, self.layout)
@@ -103,7 +110,7 @@ class DPOLearner(PolicyLearner):
         return DPOBatch(tokens, reference_B2.reshape(-1), lengths_2B)
 
     def loss(self, module: nn.Module, batch: DPOBatch) -> tuple[Tensor, dict[str, tuple[Tensor | float, float]]]:
-        """DPO loss summed over pairs; accuracy counts ties as one half."""
+        """DPO loss, and the likelihood's where it has a weight, summed over pairs; accuracy counts ties as one half."""
         logps_2B = sequence_logprobs(module, batch.tokens)
         reference_2B = batch.reference_2B.to(logps_2B.dtype)
         loss_B, chosen_B, rejected_B = dpo_loss(
@@ -117,6 +124,8 @@ class DPOLearner(PolicyLearner):
             chosen_lengths_B=batch.lengths_2B[0::2] if self.kind == "ipo" else None,
             rejected_lengths_B=batch.lengths_2B[1::2] if self.kind == "ipo" else None,
         )
+        if self.likelihood:
+            loss_B = loss_B + self.likelihood * likelihood_loss(logps_2B[0::2], batch.lengths_2B[0::2])
         right_B = (chosen_B > rejected_B).float() + 0.5 * (chosen_B == rejected_B).float()
         pairs = batch.weight
         return loss_B.sum(), {

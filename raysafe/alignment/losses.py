@@ -1,7 +1,8 @@
 """Losses as pure functions of log-probabilities, rewards and values.
 
 Preferences: DPO (Rafailov et al. 2023, eq. 7), conservative DPO (Mitchell 2023), robust DPO (Chowdhury et al. 2024,
-eq. 12), IPO (Azar et al. 2023, eq. 17, averaged over the length), hinge (SLiC, Zhao et al. 2023), Bradley-Terry (1952).
+eq. 12), IPO (Azar et al. 2023, eq. 17, averaged over the length), hinge (SLiC, Zhao et al. 2023), the likelihood of the
+chosen answer beside them (Pang et al. 2024, eq. 3), Bradley-Terry (1952).
 Policy gradients: PPO (Schulman et al. 2017, eq. 7) with dual clip (Ye et al. 2020, eq. 5) and separate bounds, the
 clipped value loss, KL estimates (Schulman 2020), truncated importance weights (Ionides 2008).
 """
@@ -77,6 +78,12 @@ def dpo_loss(
     else:
         loss_B = right_B
     return loss_B, *rewards_B
+
+
+def likelihood_loss(chosen_logps_B: Tensor, chosen_lengths_B: Tensor) -> Tensor:
+    """-log p of the chosen answer per token, (B,): DPO alone lets it fall as long as the rejected one falls faster
+    (Pang et al. 2024, eq. 3). Lengths are in tokens."""
+    return -chosen_logps_B / chosen_lengths_B
 
 
 def bradley_terry_loss(

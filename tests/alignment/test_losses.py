@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysafe.alignment.losses import bradley_terry_loss, dpo_loss
+from raysafe.alignment.losses import bradley_terry_loss, dpo_loss, likelihood_loss
 
 POLICY_CHOSEN, POLICY_REJECTED = torch.tensor([-10.0, -3.0]), torch.tensor([-12.0, -2.0])
 REF_CHOSEN, REF_REJECTED = torch.tensor([-11.0, -3.5]), torch.tensor([-11.5, -4.0])
@@ -116,6 +116,14 @@ def test_swapping_the_pair_swaps_the_sides(gain_chosen: float, gain_rejected: fl
     a, b = (torch.tensor([x], dtype=torch.float64) for x in (gain_chosen, gain_rejected))
     forward, back = dpo_loss(a, b, zero, zero, beta=beta)[0], dpo_loss(b, a, zero, zero, beta=beta)[0]
     assert (forward - back).item() == pytest.approx(-beta * (gain_chosen - gain_rejected), abs=1e-9)
+
+
+def test_likelihood_is_the_cross_entropy_of_the_chosen_tokens() -> None:
+    logits_TV = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    tokens_T = torch.tensor([3, 0, 6, 2, 2])
+    logp = torch.log_softmax(logits_TV, -1)[torch.arange(5), tokens_T].sum()
+    expected = torch.nn.functional.cross_entropy(logits_TV, tokens_T)
+    assert likelihood_loss(logp[None], torch.tensor([5.0])).item() == pytest.approx(expected.item())
 
 
 def test_bradley_terry_with_margin_and_centring_by_hand() -> None:

@@ -1,0 +1,87 @@
+"""A finite Markov decision process without its reward: transitions, where it starts and where it ends.
+
+Transitions are dense, (S, A, S), or sparse, (S * A, S) in CSR with row s * A + a; both give the same results. Terminal
+states end the episode: their value is 0 and nothing is visited or earned in them. What goes on for ever in one place is
+an absorbing state, whose actions lead back to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from raysafe.errors import DataError
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class TabularMDP:
+    """transitions: as above; initial_S: probabilities of the first state; terminal_S: flags, none by default.
+
+    Raises DataError where shapes don't agree or a row isn't a distribution.
+    """
+
+    transitions: Floats | sparse.csr_array
+    initial_S: Floats
+    terminal_S: Flags | None = None
+
+    def __post_init__(self) -> None:
+        states, shape = self.initial_S.shape[0], cast(tuple[int, ...], self.transitions.shape)
+        dense = len(shape) == 3 and shape[0] == shape[2] == states
+        flat = len(shape) == 2 and shape[0] % states == 0 and shape[1] == states
+        if not (flat if isinstance(self.transitions, sparse.csr_array) else dense):
+            raise DataError(
+                f"transitions must be ({states}, A, {states}), or a csr_array ({states} * A, {states}), got {shape}"
+            )
+        for name, rows in (("transitions", self.rows), ("initial_S", self.initial_S[None])):
+            low = rows.data.min(initial=0.0) if isinstance(rows, sparse.csr_array) else rows.min()
+            off = np.abs(np.asarray(rows.sum(axis=1)).ravel() - 1).max()
+            if low < 0 or off > 1e-8:
+                raise DataError(
+                    f"{name} must be probabilities that add up to 1: least {low:.3g}, furthest off {off:.3g}"
+                )
+        if self.terminal_S is not None and self.terminal_S.shape != (states,):
+            raise DataError(f"terminal_S must be ({states},), got {self.terminal_S.shape}")
+
+    @property
+    def states(self) -> int:
+        return self.initial_S.shape[0]
+
+    @property
+    def actions(self) -> int:
+        return cast(tuple[int, ...], self.rows.shape)[0] // self.states
+
+    @cached_property
+    def ends_S(self) -> Flags:
+        return np.zeros(self.states, dtype=bool) if self.terminal_S is None else self.terminal_S
+
+    @cached_property
+    def rows(self) -> Floats | sparse.csr_array:
+        """(S * A, S)."""
+        if isinstance(self.transitions, sparse.csr_array):
+            return self.transitions
+        return self.transitions.reshape(-1, self.states)
+
+    def expected(self, values_S: Floats) -> Floats:
+        """(S, A): the mean of next states' values; terminal states count 0, as next states and as states."""
+        next_SA = (self.rows @ np.where(self.ends_S, 0.0, values_S)).reshape(self.states, -1)
+        next_SA[self.ends_S] = 0.0
+        return next_SA
+
+    def under(self, policy_SA: Floats) -> sparse.csr_array:
+        """(S, S): transitions under a policy between states that aren't terminal; other rows and columns are empty."""
+        goes_SA = np.where(self.ends_S[:, None], 0.0, policy_SA)
+        states, actions = policy_SA.shape
+        pick = sparse.csr_array(
+            (goes_SA.ravel(), np.arange(states * actions), np.arange(states + 1) * actions),
+            shape=(states, states * actions),
+        )
+        stays = sparse.diags_array((~self.ends_S).astype(float)).tocsr()
+        return sparse.csr_array(pick @ sparse.csr_array(self.rows) @ stays)
