@@ -19,7 +19,7 @@ from raysafe.monitoring.observation import Ended
 from raysafe.serving.backend import Prompt
 from raysafe.serving.python_tool import NAME, Ran, definition, is_granted, read_code, result_text
 from raysafe.serving.refusals import model_error
-from raysafe.serving.session import Session
+from raysafe.serving.session import Session, later
 from raysafe.serving.wire.errors import ApiError
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class RoundsSession(Session):
         decision = _final(await self._guarded(lambda: self._pipeline.check(self._exchange, "input"), False))
         if not decision.stopped_by and (refused := await self._set_aside()) is not None:
             decision = Decision("input", (*decision.verdicts, refused), decision.not_run)
-        self._post.metrics.decided(decision)
+        later(self._post.metrics.decided, decision)
         await self._durable(self._ledger.decided(self._exchange, decision, round=self._round))
         return decision if decision.stopped_by else None
 

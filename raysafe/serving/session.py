@@ -121,7 +121,7 @@ class Session:
         if admission.waits and not decision.stopped_by:
             self._beside = asyncio.create_task(self._decide_beside(admission))
             return
-        self._post.metrics.decided(decision)
+        later(self._post.metrics.decided, decision)
         # one commit serves this row and the answer's, where the model answers at once
         clock = asyncio.get_running_loop().call_later(ADMISSION_WAITS_S, self._try_to_record)
         self._admitted = decision, clock
@@ -141,7 +141,7 @@ class Session:
     async def _decide_beside(self, admission: Admission) -> None:
         """The decision of all input guards; raises the ApiError of a refusal once its row is durable."""
         decision = await asyncio.to_thread(admission.rest)
-        self._post.metrics.decided(decision)
+        later(self._post.metrics.decided, decision)
         self._admission = self._ledger.decided(self._exchange, decision)
         if decision.stopped_by:
             await self._refuse(decision)
@@ -171,7 +171,7 @@ class Session:
         """The stage's guards over whole texts, counted."""
         pipeline = self._pipeline
         decision = await self._guarded(lambda: pipeline.check(self._exchange, stage), pipeline.inline_at(stage))
-        self._post.metrics.decided(decision)
+        later(self._post.metrics.decided, decision)
         return decision
 
     def _stopped(self, decision: Decision) -> None:
@@ -272,10 +272,17 @@ class Session:
             if self._beside is not None:
                 self._beside.add_done_callback(_seen)
             self._post.metrics.under_way.dec()
-            seconds = time.perf_counter() - self._started
-            self._post.metrics.ended(self.stream_mode, self._outcome, seconds)
-            if self.observed and self._post.recorder is not None:
-                self._post.recorder.ended(self._ended(seconds))
+            later(self._tell_end, time.perf_counter() - self._started)
+
+    def _tell_end(self, seconds: float) -> None:
+        self._post.metrics.ended(self.stream_mode, self._outcome, seconds)
+        if self.observed and self._post.recorder is not None:
+            self._post.recorder.ended(self._ended(seconds))
+
+
+def later(tell: Callable[..., None], *args: object) -> None:
+    """Counting holds up no answer: it is done at the event loop's next turn, as while a row is being committed."""
+    asyncio.get_running_loop().call_soon(tell, *args)
 
 
 def _cut(beside: asyncio.Task[None], clock: asyncio.Timeout) -> None:

@@ -20,7 +20,7 @@ from raysafe.serving.backend import Finish, Piece, Prompt
 from raysafe.serving.outlet import Outlet
 from raysafe.serving.refusals import explanation
 from raysafe.serving.rounds import RoundsSession
-from raysafe.serving.session import Post, Put
+from raysafe.serving.session import Post, Put, later
 from raysafe.serving.standing import Standing
 from raysafe.serving.wire.text import DONE, TextFormat, Written
 
@@ -76,7 +76,7 @@ class WritingSession(RoundsSession):
                 why = explanation(decision, await self._keep(decision, finish, counts))
                 return self._form.whole(Written(text, "content_filter", counts[0], counts[1], why))
             self._outcome = "allowed"
-            self._post.metrics.tokens(*counts)
+            later(self._post.metrics.tokens, *counts)
             return self._form.whole(Written(text, finish, counts[0], counts[1], calls=self._exchange.cleared_calls()))
 
     async def _whole_round(self, said: list[str]) -> tuple[Decision, Finish, tuple[int, int], bool]:
@@ -136,7 +136,7 @@ class WritingSession(RoundsSession):
             if gate.decision is None:
                 rest += await self._guarded(gate.finish, self._pipeline.inline_at("output"))
             assert gate.decision is not None
-            self._post.metrics.decided(gate.decision)
+            later(self._post.metrics.decided, gate.decision)
             return await self._conclude(put, gate.decision, rest, last, outlet)
 
     async def _fed(self, gate: StreamGate, text: str) -> str:
@@ -194,7 +194,7 @@ class WritingSession(RoundsSession):
             await put(self._form.end("content_filter", explanation(decision, kept)))
         else:
             self._outcome = "allowed"
-            self._post.metrics.tokens(*counts)
+            later(self._post.metrics.tokens, *counts)
             if self._exchange.tool_calls:
                 await put(self._form.calls(self._exchange.cleared_calls()))
             await put(self._form.end(finish or "stop"))
