@@ -14,6 +14,7 @@ JOBS = {
     "dpo": "raysafe.alignment.dpo:DPOJob",
     "ppo": "raysafe.alignment.ppo:PPOJob",
     "grpo": "raysafe.alignment.grpo:GRPOJob",
+    "rl": "raysafe.rl.job:RLJob",
     "evaluate": "raysafe.evaluation.job:EvaluateJob",
     "quickstart": "raysafe.quickstart.demo:Quickstart",
 }

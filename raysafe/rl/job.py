@@ -1,0 +1,54 @@
+"""`raysafe rl`: an agent learns in an environment. RLlib trains; extensions say what is rewarded and what forbidden."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from raysafe.config import Job
+from raysafe.rl.dqn import DQNSettings
+from raysafe.rl.ppo import PPOSettings
+from raysafe.rl.settings import EvaluationSettings, SamplingSettings
+from raysafe.runtime.run import Run
+
+if TYPE_CHECKING:
+    from raysafe.rl.extension import Extension
+
+Algorithm = Literal["ppo", "dqn"]
+EXTENSIONS: tuple[str, ...] = ()
+"""Fields of RLJob whose configs, where they are set, have a method `extension(job)`; in the order of application."""
+
+
+class RLJob(Job):
+    """Train an agent in an environment: PPO or DQN by RLlib, or tabular Q-learning."""
+
+    job: ClassVar[str] = "rl"
+
+    env: str = Field(description="A gymnasium id (CartPole-v1, raysafe/SideEffects-v0), or module:Class of your own.")
+    env_config: dict[str, Any] = Field(default_factory=dict, description="What the environment is made with.")
+    algorithm: Algorithm = Field(default="ppo", description="How it learns.")
+    steps: int = Field(default=100_000, ge=1, description="Environment steps to learn from.")
+    target: float | None = Field(
+        default=None, allow_inf_nan=False, description="Stop as soon as an evaluation's mean return reaches it."
+    )
+    ppo: PPOSettings | None = Field(default=None, description="Settings of PPO; its preset by default.")
+    dqn: DQNSettings | None = Field(default=None, description="Settings of DQN; its preset by default.")
+    sampling: SamplingSettings = SamplingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    keep_checkpoints: int = Field(default=2, ge=1, description="Latest checkpoints kept, besides the best.")
+
+    @model_validator(mode="after")
+    def _settings_of_the_algorithm(self) -> Self:
+        for name in ("ppo", "dqn"):
+            if name != self.algorithm and getattr(self, name) is not None:
+                raise ValueError(f"{name} does nothing with algorithm {self.algorithm}: leave its settings out")
+        return self
+
+    @property
+    def extensions(self) -> list[Extension]:
+        """New ones, in the order in which they are applied."""
+        return [config.extension(self) for name in EXTENSIONS if (config := getattr(self, name)) is not None]
+
+    def run(self, resume: Run | None = None) -> Run:
+        raise NotImplementedError
