@@ -1,4 +1,4 @@
-"""Raw rows from files: JSON Lines (.gz too), CSV and Parquet, a folder or glob of them, or a Hugging Face dataset."""
+"""Raw rows from files: JSON Lines (.gz too), CSV, Parquet and Arrow, a folder or glob of them, or a Hugging Face dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from raysafe.data.conversation import BadValue
 from raysafe.data.hub import download, parse_hub_id
 from raysafe.errors import DataError
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".parquet", ".arrow")
 METADATA = ("dataset_infos.json", "dataset_dict.json", "dataset_info.json", "state.json")
 """What the `datasets` library writes beside rows."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -83,10 +83,12 @@ def _raise(error: OSError) -> None:
 
 
 def raw_rows(path: Path) -> Iterator[RawRow]:
-    """Rows of one file with their line numbers (row numbers in Parquet), counted from 1; raises DataError."""
+    """Rows of one file with their line numbers (row numbers in Parquet and Arrow), counted from 1; raises DataError."""
     try:
         if path.suffix == ".parquet":
             yield from _parquet(path)
+        elif path.suffix == ".arrow":
+            yield from _arrow(path)
         elif path.suffix == ".csv":
             yield from _csv(path)
         else:
@@ -98,7 +100,8 @@ def raw_rows(path: Path) -> Iterator[RawRow]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is not a whole gzip file ({error}): fetch it again") from None
     except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is not a Parquet file ({_first_line(error)}): fetch it again") from None
+        kind = "an Arrow" if path.suffix == ".arrow" else "a Parquet"
+        raise DataError(f"{path} is not {kind} file ({_first_line(error)}): fetch it again") from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"can't read {path} ({_first_line(error)}): fetch it again") from None
 
@@ -189,12 +192,26 @@ def _is_unicode(cells: list[str]) -> bool:
 
 
 def _parquet(path: Path) -> Iterator[RawRow]:
-    number = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            for value in _batch_rows(batch):
-                number += 1
-                yield RawRow(str(path), number, value)
+        yield from _numbered(path, file.iter_batches())
+
+
+def _arrow(path: Path) -> Iterator[RawRow]:
+    """An Arrow file, or a stream, which is what the `datasets` library writes under the same ending."""
+    with pa.memory_map(str(path)) as source:
+        whole = source.read(6) == b"ARROW1"
+        source.seek(0)
+        if whole:
+            file = pa.ipc.open_file(source)
+            yield from _numbered(path, (file.get_batch(index) for index in range(file.num_record_batches)))
+        else:
+            yield from _numbered(path, pa.ipc.open_stream(source))
+
+
+def _numbered(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[RawRow]:
+    rows = (row for batch in batches for row in _batch_rows(batch))
+    for number, value in enumerate(rows, start=1):
+        yield RawRow(str(path), number, value)
 
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:

@@ -1,4 +1,4 @@
-"""The four kinds of rows, their Arrow schemas, and what a raw row must satisfy to become one."""
+"""The five kinds of rows, their Arrow schemas, and what a raw row must satisfy to become one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from raysafe.data.conversation import (
     parse_prompt,
     parse_whole,
 )
+from raysafe.data.trajectories import SCHEMA as TRAJECTORIES
+from raysafe.data.trajectories import parse as trajectory
 
-Kind = Literal["preferences", "demonstrations", "prompts", "ratings"]
+Kind = Literal["preferences", "demonstrations", "prompts", "ratings", "trajectories"]
 Row = dict[str, Any]
 
 
@@ -100,6 +102,7 @@ SCHEMAS: dict[Kind, Schema] = {
     ),
     "prompts": Schema(pa.schema({"prompt": MESSAGES, "label": pa.string(), "row": pa.int64()}), prompt),
     "ratings": Schema(pa.schema({"text": pa.string(), "rating": pa.float64(), "row": pa.int64()}), rating),
+    "trajectories": Schema(TRAJECTORIES, trajectory),
 }
 
 
