@@ -1,4 +1,4 @@
-"""Raw rows from files: JSON Lines (.gz too), CSV, Parquet and Arrow, a folder or glob of them, or a Hugging Face dataset."""
+"""Raw rows from files: JSON Lines (.gz too), CSV, Parquet, Arrow; a folder or glob of them, or a Hub dataset."""
 
 from __future__ import annotations
 

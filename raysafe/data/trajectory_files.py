@@ -7,6 +7,7 @@ otherwise be asked to build the environment that it names.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import zipfile
 from dataclasses import dataclass
@@ -66,8 +67,8 @@ def _check_alike(uri: str, trajectories: list[Trajectory]) -> None:
         for (name, wanted), (_, found) in zip(first, _form(trajectory), strict=True):
             if wanted != found:
                 raise DataError(
-                    f"the trajectories in {uri} differ: {name} of trajectory {number} is {found}, of the first {wanted}; "
-                    "give those of one environment only"
+                    f"the trajectories in {uri} differ: {name} of trajectory {number} is {found}, of the first "
+                    f"{wanted}; give those of one environment only"
                 )
 
 
@@ -110,7 +111,7 @@ def _npz(path: Path) -> tuple[list[Trajectory], list[BadRow]]:
     terminal = arrays.get("terminal", np.zeros(count, dtype=bool)).astype(bool)
     tabular = obs.ndim == 1 and np.issubdtype(obs.dtype, np.integer)
     found, bad = [], []
-    for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for number, (start, end) in enumerate(itertools.pairwise(bounds)):
         seen = obs[start + number : end + number + 1]
         try:
             trajectory = Trajectory(
@@ -140,8 +141,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         if "allow_pickle" not in str(error):
             raise DataError(f"{path} is not an npz file ({error}): fetch it again") from None
         raise DataError(
-            f"{path} holds Python objects where numbers are wanted, and pickle is never opened: save obs, acts, rews and "
-            "indices as plain arrays"
+            f"{path} holds Python objects where numbers are wanted, and pickle is never opened: save obs, acts, rews "
+            "and indices as plain arrays"
         ) from None
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise DataError(f"{path} is not a whole npz file ({error}): fetch it again") from None
@@ -160,6 +161,14 @@ def _is_minari(folder: Path) -> bool:
 
 
 def _minari(folder: Path) -> tuple[list[Trajectory], list[BadRow]]:
+    """Raises DataError for damage, wherever minari and HDF5 come upon it."""
+    try:
+        return _episodes(folder)
+    except (ValueError, KeyError, OSError) as error:
+        raise DataError(f"{folder} can't be read as a minari dataset ({error}): fetch it again") from None
+
+
+def _episodes(folder: Path) -> tuple[list[Trajectory], list[BadRow]]:
     dataset = _open_minari(folder)
     from gymnasium.spaces import Box, Discrete
 
@@ -188,13 +197,11 @@ def _minari(folder: Path) -> tuple[list[Trajectory], list[BadRow]]:
 
 def _open_minari(folder: Path) -> MinariDataset:
     try:
-        import minari
+        from minari import MinariDataset
+        from minari.dataset.minari_storage import MinariStorage
     except ImportError:
         raise ConfigError(f"{folder} is a minari dataset: install it with `pip install 'raysafe[minari]'`") from None
-    try:
-        missing = {"observation_space", "action_space"} - minari.MinariStorage.read_raw_metadata(folder).keys()
-        if missing:
-            raise DataError(f"{folder}/metadata.json doesn't state {' and '.join(sorted(missing))}: write them there")
-        return minari.MinariDataset(folder)
-    except (ValueError, KeyError, OSError) as error:
-        raise DataError(f"{folder} can't be read as a minari dataset ({error}): fetch it again") from None
+    missing = {"observation_space", "action_space"} - MinariStorage.read_raw_metadata(folder).keys()
+    if missing:
+        raise DataError(f"{folder}/metadata.json doesn't state {' and '.join(sorted(missing))}: write them there")
+    return MinariDataset(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from raysafe.data.readers import read
 from raysafe.data.schema import to_json_lines
 from raysafe.data.trajectories import Trajectory, from_table, to_table
 from raysafe.data.trajectory_files import read_trajectories
-from raysafe.errors import ConfigError, DataError
+from raysafe.errors import DataError
 from tests.real_data import SHARED
 
 CARTPOLE = SHARED / "imitation_demos" / "cartpole_expert.npz"
