@@ -1,0 +1,225 @@
+"""Behavioural cloning (Pomerleau 1991): a policy that does what the demonstrations do, by maximum likelihood.
+
+The baseline of inverse reinforcement learning: it learns no reward, and what it gets wrong adds up over an episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from raysafe.config import Config
+from raysafe.data.trajectories import Trajectory
+from raysafe.errors import ConfigError, DataError
+from raysafe.models.mlp import Activation, DiscreteHead, GaussianHead, Mlp, MlpConfig, save_mlp
+from raysafe.rl.mdp import Floats
+from raysafe.runtime.learner import FitConfig, Learner
+
+PSEUDO_COUNTS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+LEAST_STD = 1e-3
+"""Of an observation's feature: one that never varied must not be blown up when it does."""
+
+
+class CloningSettings(Config):
+    """The cloned policy and how it is fitted."""
+
+    hidden: tuple[int, ...] = Field(default=(64, 64), description="Features of each hidden layer.")
+    activation: Activation = Field(default="tanh", description="After each hidden layer.")
+    training: FitConfig = FitConfig(
+        epochs=20, batch_size=256, learning_rate=2e-3, weight_decay=1e-3, micro_tokens=8192, patience=4
+    )
+    """patience: validations (one an epoch) without a better held-out likelihood before it stops."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A batch of observations and what was done."""
+
+    obs_BD: Tensor
+    actions_B: Tensor
+    """(B,) numbers, or (B, K) vectors."""
+
+    @property
+    def weight(self) -> float:
+        return float(len(self.obs_BD))
+
+    def to(self, device: torch.device) -> Steps:
+        return Steps(self.obs_BD.to(device), self.actions_B.to(device))
+
+
+class ClonedPolicy(nn.Module):
+    """An Mlp, and for continuous actions the log standard deviation of each part, the same in every state."""
+
+    def __init__(self, config: MlpConfig) -> None:
+        super().__init__()
+        self.policy = Mlp(config)
+        self.log_std_K = nn.Parameter(torch.zeros(config.head.outputs)) if config.head.kind == "gaussian" else None
+
+    def forward(self, obs_BD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, or means and log standard deviations."""
+        return self.policy(obs_BD), self.log_std_K
+
+
+class CloningLearner(Learner):
+    """Negative log-likelihood of the demonstrated actions."""
+
+    measures: ClassVar[tuple[str, ...]] = ("log_likelihood", "accuracy", "squared_error")
+
+    def __init__(self, settings: CloningSettings, head: DiscreteHead | GaussianHead, train: pa.Table) -> None:
+        """head: the environment's actions; train: what observations are normalised over, a table of `step_rows`."""
+        obs_ND = _matrix(train["observation"])
+        self.head = head
+        self.mean_D, self.std_D = obs_ND.mean(axis=0), obs_ND.std(axis=0)
+        self.std_D = np.where(self.std_D > LEAST_STD, self.std_D, 1.0)
+        # trained without bounds: a mean that is clamped has no gradient
+        free = GaussianHead(low=(None,) * head.outputs, high=(None,) * head.outputs)
+        self.shape = MlpConfig(
+            inputs=obs_ND.shape[1],
+            hidden=settings.hidden,
+            activation=settings.activation,
+            normalise=True,
+            head=free if isinstance(head, GaussianHead) else head,
+        )
+
+    def build(self) -> nn.Module:
+        module = ClonedPolicy(self.shape)
+        module.policy.observation.get_buffer("mean").copy_(torch.from_numpy(self.mean_D))
+        module.policy.observation.get_buffer("std").copy_(torch.from_numpy(self.std_D))
+        return module
+
+    def collate(self, rows: pa.Table) -> Steps:
+        actions = rows["action"]
+        found = actions.to_numpy() if pa.types.is_integer(actions.type) else _matrix(actions)
+        return Steps(torch.from_numpy(_matrix(rows["observation"])), torch.from_numpy(np.array(found)))
+
+    def loss(self, module: nn.Module, batch: Steps) -> tuple[Tensor, dict[str, tuple[Tensor | float, float]]]:
+        outputs_BK, log_std_K = module(batch.obs_BD)
+        likelihood = log_likelihoods(outputs_BK, log_std_K, batch.actions_B).sum()
+        if log_std_K is None:
+            right = (outputs_BK.argmax(dim=1) == batch.actions_B).float().sum()
+            return -likelihood, {
+                "accuracy": (right, batch.weight),
+                "log_likelihood": (likelihood.detach(), batch.weight),
+            }
+        error = (outputs_BK.detach() - batch.actions_B).square().sum()
+        return -likelihood, {
+            "squared_error": (error, batch.weight),
+            "log_likelihood": (likelihood.detach(), batch.weight),
+        }
+
+    def save(self, module: nn.Module, folder: Path) -> None:
+        assert isinstance(module, ClonedPolicy)
+        kept = Mlp(self.shape.model_copy(update={"head": self.head}))
+        kept.load_state_dict(module.policy.state_dict())
+        save_mlp(kept, folder)
+
+
+def log_likelihoods(outputs_BK: Tensor, log_std_K: Tensor | None, actions_B: Tensor) -> Tensor:
+    """(B,) in nats: of a categorical over logits, or of a Gaussian with independent parts (a density)."""
+    if log_std_K is None:
+        return outputs_BK.log_softmax(dim=1).gather(1, actions_B.long()[:, None])[:, 0]
+    scaled_BK = (actions_B - outputs_BK) * torch.exp(-log_std_K)
+    return -(0.5 * scaled_BK.square() + log_std_K + 0.5 * math.log(2 * math.pi)).sum(dim=1)
+
+
+def step_rows(trajectories: Sequence[Trajectory]) -> pa.Table:
+    """One row a step: observation, action, and the `length` 1 that fit() counts; raises DataError without any."""
+    if any(one.obs_T1D is None for one in trajectories):
+        raise DataError("behavioural cloning of a network needs observations: name an environment, not states alone")
+    obs_ND = np.concatenate([one.obs_T1D[:-1] for one in trajectories if one.obs_T1D is not None])
+    actions_N = np.concatenate([one.actions_T for one in trajectories])
+    actions = pa.array(actions_N) if actions_N.ndim == 1 else _vectors(actions_N)
+    length = pa.array(np.ones(len(actions_N), dtype=np.int64))
+    return pa.table({"observation": _vectors(obs_ND), "action": actions, "length": length})
+
+
+def split(trajectories: Sequence[Trajectory], held_out: float, seed: int) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Whole trajectories to learn from and to measure on; steps of one episode are too alike to be in both.
+
+    At least one is on either side, where held_out isn't 0. Raises DataError for too few.
+    """
+    count = len(trajectories)
+    if held_out and count < 2:
+        raise DataError("one trajectory can't be split: give more demonstrations, or set validation_fraction to 0")
+    kept = min(count - 1, max(1, round(held_out * count))) if held_out else 0
+    order = np.random.default_rng(seed).permutation(count)
+    return [trajectories[i] for i in sorted(order[kept:])], [trajectories[i] for i in sorted(order[:kept])]
+
+
+@dataclass(frozen=True)
+class TabularClone:
+    """Frequencies of actions in each state, with pseudo-counts; `log_likelihood` is a held-out step's mean, in nats."""
+
+    policy_SA: Floats
+    pseudo_count: float
+    log_likelihood: float | None
+
+
+def clone_tabular(
+    trajectories: Sequence[Trajectory], states: int, actions: int, held_out: Sequence[Trajectory] = ()
+) -> TabularClone:
+    """The posterior mean under a Dirichlet prior, whose pseudo-count is the one that predicts the held-out best.
+
+    In a state that was never seen every action is as likely. Raises DataError for states and actions that the table
+    doesn't have.
+    """
+    counts_SA, others_SA = (visits(some, states, actions) for some in (trajectories, held_out))
+    if not held_out:
+        return TabularClone(_smoothed(counts_SA, 1.0), 1.0, None)
+    steps = others_SA.sum()
+    scores = [float((others_SA * np.log(_smoothed(counts_SA, c))).sum() / steps) for c in PSEUDO_COUNTS]
+    best = int(np.argmax(scores))
+    return TabularClone(_smoothed(counts_SA, PSEUDO_COUNTS[best]), PSEUDO_COUNTS[best], scores[best])
+
+
+def visits(trajectories: Sequence[Trajectory], states: int, actions: int) -> Floats:
+    """(S, A): how often each action was taken in each state."""
+    counts_SA = np.zeros((states, actions))
+    for number, one in enumerate(trajectories, start=1):
+        if one.states_T1 is None or not one.discrete:
+            raise DataError(f"demonstration {number} has no numbered states and actions, which a table needs")
+        if one.states_T1.max() >= states or one.actions_T.max() >= actions:
+            raise DataError(
+                f"demonstration {number} has state {one.states_T1.max()} and action {one.actions_T.max()}; "
+                f"the problem has {states} states and {actions} actions, counted from 0"
+            )
+        np.add.at(counts_SA, (one.states_T1[:-1], one.actions_T), 1.0)
+    return counts_SA
+
+
+def _smoothed(counts_SA: Floats, pseudo_count: float) -> Floats:
+    raised_SA = counts_SA + pseudo_count
+    return raised_SA / raised_SA.sum(axis=1, keepdims=True)
+
+
+def head_of(space: Any) -> DiscreteHead | GaussianHead:
+    """From a gymnasium action space; raises ConfigError for actions that are neither numbered nor vectors."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete) and space.n > 1:
+        return DiscreteHead(actions=int(space.n))
+    if isinstance(space, spaces.Box):
+        low, high = ([None if math.isinf(x) else float(x) for x in side.ravel()] for side in (space.low, space.high))
+        return GaussianHead(low=tuple(low), high=tuple(high))
+    raise ConfigError(f"imitation knows numbered actions and vectors, this environment has {space}")
+
+
+def _vectors(array_ND: NDArray[Any]) -> pa.FixedSizeListArray:
+    flat = pa.array(np.ascontiguousarray(array_ND, dtype=np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, array_ND.shape[1])
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """(N, D); a copy."""
+    joined = column.combine_chunks()
+    return np.array(joined.flatten().to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(joined), -1)
