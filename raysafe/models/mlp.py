@@ -74,10 +74,13 @@ class ClassifierHead(Config):
 
 
 class DiscreteHead(Config):
-    """Logits or values of discrete actions: the likeliest, or best, is taken."""
+    """Scores of discrete actions: the likeliest, or best, is taken; only from logits may an action be drawn."""
 
     kind: Literal["discrete"] = "discrete"
     actions: int = Field(ge=2, description="Number of actions.")
+    scores: Literal["logits", "values"] = Field(
+        default="logits", description="What the outputs are: logits of a distribution, or values of actions."
+    )
 
     @property
     def outputs(self) -> int:
@@ -85,22 +88,40 @@ class DiscreteHead(Config):
 
 
 class GaussianHead(Config):
-    """The mean of a continuous action, kept within its bounds."""
+    """The mean of a continuous action, kept within its bounds, and its spread where there is one."""
 
     kind: Literal["gaussian"] = "gaussian"
     low: tuple[Bound, ...] = Field(min_length=1, description="Least value of each part of the action; null for none.")
     high: tuple[Bound, ...] = Field(min_length=1, description="Greatest value of each part; null for none.")
+    spread: bool = Field(
+        default=False,
+        description="A second half of the outputs is the logarithm of each part's standard deviation, by which actions "
+        "can be drawn.",
+    )
+    scaled: bool = Field(
+        default=False, description="The outputs' -1 and 1 are low and high, between which actions are scaled."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         bounds = list(zip(self.low, self.high, strict=False))
         if len(self.low) != len(self.high) or any(None not in (a, b) and a >= b for a, b in bounds):  # type: ignore[operator]
             raise ValueError("low and high need one value a part of the action each, low below high")
+        if self.scaled and None in (*self.low, *self.high):
+            raise ValueError("scaled needs both bounds of every part of the action")
         return self
 
     @property
     def outputs(self) -> int:
-        return len(self.low)
+        return len(self.low) * (2 if self.spread else 1)
+
+    def action(self, raw_BK: Tensor) -> Tensor:
+        """Actions of the network's own outputs: scaled, and within the bounds."""
+        low_K = raw_BK.new_tensor([-math.inf if bound is None else bound for bound in self.low])
+        high_K = raw_BK.new_tensor([math.inf if bound is None else bound for bound in self.high])
+        if self.scaled:
+            raw_BK = low_K + (raw_BK + 1.0) * (high_K - low_K) / 2.0
+        return raw_BK.clamp(low_K, high_K)
 
 
 class MlpConfig(Config):
@@ -114,6 +135,9 @@ class MlpConfig(Config):
     normalise: bool = Field(
         default=False, description="Inputs become (input - observation.mean) / observation.std first."
     )
+    clip: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Normalised inputs are kept between -clip and clip."
+    )
     head: ClassifierHead | DiscreteHead | GaussianHead = Field(discriminator="kind")
 
     @model_validator(mode="after")
@@ -121,6 +145,8 @@ class MlpConfig(Config):
         # a config must not make a reader ask for all memory
         if sum(a * b for a, b in self.layers) > _MOST_PARAMETERS:
             raise ValueError(f"the layers hold more than {_MOST_PARAMETERS:,} weights: this format is for small models")
+        if self.clip is not None and not self.normalise:
+            raise ValueError("clip is for normalised inputs, and has no effect without normalise: leave it out")
         return self
 
     @property
@@ -141,7 +167,7 @@ class MlpConfig(Config):
 
 
 class Mlp(nn.Module):
-    """`forward` gives the head's outputs (B, K): logits, values, or a bounded mean."""
+    """`forward` gives (B, K): logits, values, or a bounded mean. `raw` gives the last layer's outputs as they are."""
 
     def __init__(self, config: MlpConfig) -> None:
         super().__init__()
@@ -153,17 +179,19 @@ class Mlp(nn.Module):
             self.observation.register_buffer("std", torch.ones(config.inputs))
 
     def forward(self, inputs_BD: Tensor) -> Tensor:
+        raw_BK, head = self.raw(inputs_BD), self.config.head
+        return head.action(raw_BK[:, : len(head.low)]) if isinstance(head, GaussianHead) else raw_BK
+
+    def raw(self, inputs_BD: Tensor) -> Tensor:
+        """Of a continuous action, its mean before scaling and bounds, then the logarithms of its deviations."""
         hidden_BD = inputs_BD
         if self.config.normalise:
             hidden_BD = (inputs_BD - self.observation.get_buffer("mean")) / self.observation.get_buffer("std")
+        if self.config.clip is not None:
+            hidden_BD = hidden_BD.clamp(-self.config.clip, self.config.clip)
         for layer in self.layers[:-1]:
             hidden_BD = _ACTIVATIONS[self.config.activation](layer(hidden_BD))
-        outputs_BK = self.layers[-1](hidden_BD)
-        if isinstance(self.config.head, GaussianHead):
-            low_K = [-math.inf if bound is None else bound for bound in self.config.head.low]
-            high_K = [math.inf if bound is None else bound for bound in self.config.head.high]
-            return outputs_BK.clamp(outputs_BK.new_tensor(low_K), outputs_BK.new_tensor(high_K))
-        return outputs_BK
+        return self.layers[-1](hidden_BD)
 
 
 def save_mlp(model: Mlp, folder: str | Path) -> None:
