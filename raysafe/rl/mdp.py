@@ -85,3 +85,12 @@ class TabularMDP:
         )
         stays = sparse.diags_array((~self.ends_S).astype(float)).tocsr()
         return sparse.csr_array(pick @ sparse.csr_array(self.rows) @ stays)
+
+    def absorbing(self) -> TabularMDP:
+        """The same without an end: terminal states lead to themselves for ever."""
+        if self.terminal_S is None:
+            return self
+        flags_N = np.repeat(self.ends_S, self.actions).astype(float)
+        stays = sparse.kron(sparse.eye_array(self.states), np.ones((self.actions, 1)), format="csr")
+        rows = sparse.diags_array(1 - flags_N) @ sparse.csr_array(self.rows) + sparse.diags_array(flags_N) @ stays
+        return TabularMDP(sparse.csr_array(rows), self.initial_S)

@@ -46,9 +46,7 @@ def test_a_categorical_policy_tells_the_softmax_and_takes_the_likeliest() -> Non
 
 def test_drawn_actions_have_the_probabilities_that_are_told() -> None:
     logits_BA = np.tile([0.0, 1.0, -1.0, 0.5], (20_000, 1))
-    found = identity(DiscreteHead(actions=4)).act(
-        logits_BA, deterministic=False, generator=np.random.default_rng(1)
-    )
+    found = identity(DiscreteHead(actions=4)).act(logits_BA, deterministic=False, generator=np.random.default_rng(1))
     counts = np.bincount(found.actions.astype(int), minlength=4)
     assert chisquare(counts, softmax([0.0, 1.0, -1.0, 0.5]) * 20_000).pvalue > 0.001
 
