@@ -11,7 +11,7 @@ from pydantic import Field
 
 from raysafe.config import Config
 from raysafe.control.capabilities import Capabilities
-from raysafe.guards.guard import Exchange, Message, Stage, Tool, ToolCall
+from raysafe.guards.guard import Exchange, Message, Scale, Stage, Tool, ToolCall
 
 Outcome = Literal["released", "refused"]
 
@@ -32,6 +32,8 @@ class Held(Config):
     released: dict[str, str] = Field(default_factory=dict)
     state: dict[str, Any] = Field(default_factory=dict, description="What guards remember of the request.")
     asked: dict[str, Any] | None = Field(default=None, description="Capabilities that the client asked to be held to.")
+    scores: tuple[tuple[float, ...], ...] = Field(default=(), description="What a policy gave each of its actions.")
+    scale: Scale = "probabilities"
     cleared: tuple[str, ...] | None = Field(
         default=None, description="The answer's text as its guards left it, where its calls are what is held."
     )
@@ -51,6 +53,8 @@ class Held(Config):
             completion_tokens=counts[1],
             released=dict(exchange.released),
             state=dict(exchange.state),
+            scores=exchange.scores,
+            scale=exchange.scale,
             asked=exchange.asked.model_dump(mode="json") if isinstance(exchange.asked, Capabilities) else None,
             cleared=exchange.texts("output") if stage == "tool_call" else None,
         )
@@ -70,6 +74,8 @@ class Held(Config):
             tool_calls=tuple(_read_call(call) for call in self.tool_calls),
             asked=None if self.asked is None else Capabilities.parse(self.asked, "asked"),
             state=dict(self.state),
+            scores=self.scores,
+            scale=self.scale,
             released={**self.released, **({hold.place: hold.reviewer} if hold.reviewer else {})},
         )
 

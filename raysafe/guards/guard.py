@@ -10,6 +10,9 @@ Stage = Literal["input", "output", "tool_call"]
 Action = Literal["allow", "modify", "hold", "block"]
 Category = Literal["policy", "length", "rate", "capability", "budget", "error"]
 Endpoint = Literal["chat", "completions", "embeddings", "predict", "act"]
+Scale = Literal["probabilities", "values"]
+ACT = "act"
+"""The tool that each of a policy's moves is a call of, with the argument `action`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,10 @@ class Exchange:
     """The request's id to others: its client, or a proxy before the gateway."""
     released: dict[str, str] = field(default_factory=dict)
     """Holds that a reviewer has let pass: stage/guard -> reviewer."""
+    scores: tuple[tuple[float, ...], ...] = ()
+    """What a policy gave each of its discrete actions, a row a move: guards of actions may choose by it."""
+    scale: Scale = "probabilities"
+    """What the scores are."""
     release: str | None = None
     """The hold whose release this request comes with; it is used up where the request is admitted."""
 

@@ -11,6 +11,7 @@ from raysafe.guards.settings import GuardConfig
 KINDS = {
     "capabilities": "raysafe.control.capability_guard:CapabilitiesConfig",
     "length": "raysafe.guards.limits:LengthConfig",
+    "action": "raysafe.guards.action:ActionGuardConfig",
     "rate": "raysafe.guards.limits:RateConfig",
     "patterns": "raysafe.guards.patterns:PatternsConfig",
     "linear": "raysafe.guards.linear:LinearConfig",

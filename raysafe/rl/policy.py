@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -43,6 +44,16 @@ class BoxSpace(Config):
     def width(self) -> int:
         return math.prod(self.shape)
 
+    def fault(self, values: Sequence[float]) -> str | None:
+        """What is wrong with a flat vector of this width, as a clause; None where it is within the bounds."""
+        for place, (value, low, high) in enumerate(zip(values, self.low, self.high, strict=True)):
+            # of observations that were float32 once
+            slack = 1e-6 * max(1.0, abs(value))
+            if (low is not None and value < low - slack) or (high is not None and value > high + slack):
+                bounds = f"{'no bound' if low is None else f'{low:g}'} to {'no bound' if high is None else f'{high:g}'}"
+                return f"number {place} is {value:g}, outside {bounds}"
+        return None
+
 
 class DiscreteSpace(Config):
     """The numbers 0 to n - 1."""
@@ -53,6 +64,12 @@ class DiscreteSpace(Config):
     @property
     def width(self) -> int:
         return self.n
+
+    def fault(self, values: Sequence[float]) -> str | None:
+        """What is wrong with a vector of n numbers, as a clause; None where it is one-hot."""
+        return (
+            None if sorted(values) == [0.0] * (self.n - 1) + [1.0] else f"it is not one-hot, a single 1 among {self.n}"
+        )
 
 
 Space = Annotated[BoxSpace | DiscreteSpace, Field(discriminator="kind")]

@@ -6,22 +6,22 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from raysafe.guards.guard import Stage, ToolCall
+from raysafe.guards.guard import ACT, Stage, ToolCall
+from raysafe.serving.backend import Situation
 from raysafe.serving.refusals import guard_failed, withheld
 from raysafe.serving.session import Session, later
 from raysafe.serving.wire.vectors import (
+    ActRequest,
     EmbeddingRequest,
     PredictRequest,
     embeddings_body,
     move_arguments,
-    move_body,
+    moves_body,
     predictions_body,
     predictions_text,
     read_numbers,
+    scores_of,
 )
-
-ACT = "act"
-"""The tool that a policy's moves are calls of, for the guards of actions."""
 
 
 class AnsweringSession(Session):
@@ -51,20 +51,23 @@ class AnsweringSession(Session):
             self._tokens = 0
             self._exchange.output = predictions_text(predictions)
             await self._decide("output")
-            return self._body(predictions_body, self._exchange.texts("output")[0])
+            return self._body(predictions_body, self._exchange.model, self._exchange.texts("output")[0])
 
-    async def act(self) -> dict[str, Any]:
-        """The body of an answer with one move, which is a call of the tool `act` to the guards."""
+    async def act(self, request: ActRequest) -> dict[str, Any]:
+        """The body of an answer with moves, each of which is a call of the tool `act` to the guards."""
         async with self._accounted():
             await self._admit()
-            [observation] = await self._numbers()
+            situation = Situation(await self._numbers(), request.deterministic, request.seed)
             async with self._working():
-                move = await self._post.backend.act(observation)
+                moves = await self._post.backend.act(situation)
             self._tokens = 0
-            self._exchange.tool_calls = (ToolCall(f"call_{secrets.token_hex(12)}", ACT, move_arguments(move)),)
+            exchange = self._exchange
+            exchange.tool_calls = tuple(
+                ToolCall(f"call_{secrets.token_hex(12)}", ACT, move_arguments(move)) for move in moves
+            )
+            exchange.scores, exchange.scale = scores_of(moves), moves[0].scale
             await self._decide("tool_call")
-            [cleared], [own] = self._exchange.texts("tool_call"), self._exchange.received("tool_call")
-            return self._body(move_body, cleared, own)
+            return self._body(moves_body, exchange, self._post.version)
 
     async def _numbers(self) -> tuple[tuple[float, ...], ...]:
         """The lists of numbers that the input guards left."""
@@ -83,10 +86,10 @@ class AnsweringSession(Session):
             raise withheld(decision, await self._keep(decision))
         self._outcome = "allowed"
 
-    def _body(self, make: Callable[..., dict[str, Any]], *texts: str) -> dict[str, Any]:
-        """The answer of the texts that guards left; raises ApiError where they left nothing that is one."""
+    def _body(self, make: Callable[..., dict[str, Any]], *parts: Any) -> dict[str, Any]:
+        """The answer of what guards left; raises ApiError where they left nothing that is one."""
         try:
-            return make(self._exchange.model, *texts)
+            return make(*parts)
         except ValueError:
             self._outcome = "failed"
             raise guard_failed("a guard left no answer of the model's kind") from None

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from raysafe.guards.guard import Message, Tool, ToolCall
+from raysafe.guards.guard import Message, Scale, Tool, ToolCall
 
 Finish = Literal["stop", "length", "tool_calls"]
 
@@ -95,10 +95,24 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Situation:
+    """Observations to act at, each by itself. Actions that are drawn are the same for the same seed."""
+
+    observations: tuple[tuple[float, ...], ...]
+    deterministic: bool = True
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
-    """What a policy does at one observation: the number of a discrete action, or the values of a continuous one."""
+    """What a policy does at one observation: the number of a discrete action, or the values of a continuous one.
+
+    scores: what the policy gives each of its discrete actions, probabilities or values; None where it gives none.
+    """
 
     action: int | tuple[float, ...]
+    scores: tuple[float, ...] | None = None
+    scale: Scale = "probabilities"
 
 
 Inputs = tuple[str, ...] | tuple[tuple[float, ...], ...]
@@ -118,7 +132,7 @@ class Backend(Protocol):
 
     async def predict(self, inputs: Inputs) -> tuple[Prediction, ...]: ...
 
-    async def act(self, observation: tuple[float, ...]) -> Move: ...
+    async def act(self, situation: Situation) -> tuple[Move, ...]: ...
 
 
 class WritesOnly:
@@ -130,7 +144,7 @@ class WritesOnly:
     async def predict(self, inputs: Inputs) -> tuple[Prediction, ...]:
         raise NotOffered
 
-    async def act(self, observation: tuple[float, ...]) -> Move:
+    async def act(self, situation: Situation) -> tuple[Move, ...]:
         raise NotOffered
 
 

@@ -13,7 +13,7 @@ from raysafe.serving.standing import Standing
 from raysafe.serving.wire.chat import ChatFormat
 from raysafe.serving.wire.completions import CompletionFormat
 from raysafe.serving.wire.text import FinishReason, Written
-from raysafe.serving.wire.vectors import move_body, predictions_body
+from raysafe.serving.wire.vectors import moves_body, predictions_body
 
 
 class DeliverySession(AnsweringSession):
@@ -50,9 +50,9 @@ class DeliverySession(AnsweringSession):
     def _answer(self) -> dict[str, Any]:
         exchange, held = self._exchange, self._held
         if exchange.endpoint == "predict":
-            return self._body(predictions_body, exchange.texts("output")[0])
+            return self._body(predictions_body, exchange.model, exchange.texts("output")[0])
         if exchange.endpoint == "act":
-            return self._body(move_body, exchange.texts("tool_call")[0], exchange.received("tool_call")[0])
+            return self._body(moves_body, exchange, self._post.version)
         form = (ChatFormat if exchange.endpoint == "chat" else CompletionFormat)(exchange.request_id, exchange.model)
         reason = cast(FinishReason, held.finish)
         text, calls = exchange.texts("output")[0], exchange.cleared_calls()

@@ -96,6 +96,7 @@ class Gateway:
             settings.request_timeout_s,
             room.recorder,
             _python_tool(settings, room),
+            settings.version,
         )
         if room.recorder is not None:
             room.recorder.gauge(lambda: [("resources.under_way", float(crowd.count))])
@@ -103,7 +104,7 @@ class Gateway:
         """The post while an intervention lets only the trusted model answer; None where there is no such model."""
         if settings.trusted is not None:
             trusted = TrustedBackend(TrustedModel(settings.trusted, settings.request_timeout_s))
-            self._degraded = replace(self._post, backend=trusted, python=None)
+            self._degraded = replace(self._post, backend=trusted, python=None, version=None)
 
     def app(self) -> FastAPI:
         """The app, with a pipeline and metrics of its own; it starts and stops the control room."""
@@ -184,8 +185,8 @@ class Gateway:
 
     async def act(self, request: Request) -> Response:
         key, asked = await self._asked(request, ActRequest)
-        session = self._answering(key, await self._exchange(request, key, "act", _inputs((asked.text(),))))
-        return await whole_response(request.receive, self._door, session.act(), session.headers)
+        session = self._answering(key, await self._exchange(request, key, "act", _inputs(asked.texts())))
+        return await whole_response(request.receive, self._door, session.act(asked), session.headers)
 
     async def models(self, request: Request) -> Response:
         self._authenticate(request, "user", "reviewer", "operator")

@@ -6,7 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, cast
 
-from raysafe.serving.backend import Completion, Embeddings, Inputs, ModelFailed, Move, Piece, Prediction, Prompt
+from raysafe.serving.backend import (
+    Completion,
+    Embeddings,
+    Inputs,
+    ModelFailed,
+    Move,
+    Piece,
+    Prediction,
+    Prompt,
+    Situation,
+)
 from raysafe.serving.replicas import REFUSALS
 
 if TYPE_CHECKING:
@@ -28,8 +38,8 @@ class HandleBackend:
     async def predict(self, inputs: Inputs) -> tuple[Prediction, ...]:
         return await self._ask("predict", inputs)
 
-    async def act(self, observation: tuple[float, ...]) -> Move:
-        return await self._ask("act", observation)
+    async def act(self, situation: Situation) -> tuple[Move, ...]:
+        return await self._ask("act", situation)
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
         from ray.exceptions import RayError

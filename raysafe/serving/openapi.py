@@ -18,7 +18,7 @@ REQUESTS = {
     "completions": (CompletionRequest, "Continue a text"),
     "embeddings": (EmbeddingRequest, "Embed texts"),
     "predict": (PredictRequest, "Classify inputs"),
-    "act": (ActRequest, "Choose an action"),
+    "act": (ActRequest, "Choose actions"),
 }
 _REF = "#/components/schemas/{model}"
 _ERROR = {

@@ -22,6 +22,7 @@ from raysafe.serving.backend import (
     Prediction,
     Prompt,
     PromptRefused,
+    Situation,
 )
 
 T = TypeVar("T")
@@ -102,8 +103,8 @@ class ModelReplica:
     async def predict(self, inputs: Inputs) -> tuple[Prediction, ...] | Exception:
         return await _returned(self._backend.predict(inputs))
 
-    async def act(self, observation: tuple[float, ...]) -> Move | Exception:
-        return await _returned(self._backend.act(observation))
+    async def act(self, situation: Situation) -> tuple[Move, ...] | Exception:
+        return await _returned(self._backend.act(situation))
 
 
 async def _returned(answer: Awaitable[T]) -> T | Exception:

@@ -208,6 +208,7 @@ def plan_service(config: ServiceConfig) -> Plan:
     application = re.sub(r"[^\w-]+", "-", name)
     gateway = GatewaySettings(
         model=name,
+        version=version and version.label,
         policy=policy,
         policy_file=config.policy and str(Path(config.policy).absolute()),
         granted=granted,

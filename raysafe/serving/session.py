@@ -53,6 +53,8 @@ class Post:
     recorder: Recorder | None = None
     python: PythonTool | None = None
     """The tool that the gateway runs itself."""
+    version: str | None = None
+    """Of the registered model that answers, as name:number."""
 
 
 class Session:

@@ -15,6 +15,9 @@ class GatewaySettings(Config):
     """What a gateway serves and how much it takes."""
 
     model: str = Field(min_length=1, description="The name that clients ask for.")
+    version: str | None = Field(
+        default=None, description="The registered version that is served, as name:number; none before an upstream."
+    )
     policy: Policy
     policy_file: str | None = Field(
         default=None, description="The file that `policy` came from, followed while the service runs; none: it stays."

@@ -1,4 +1,4 @@
-"""Small networks on vectors as backends: classifiers answer /v1/predict, policies /v1/act."""
+"""Small networks on vectors as backends: classifiers, which answer /v1/predict; policies are in policy_models.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from raysafe.models.mlp import ClassifierHead, DiscreteHead, Mlp, Smoothing, load_mlp
+from raysafe.models.mlp import ClassifierHead, Mlp, Smoothing, read_mlp_config
 from raysafe.models.smoothed import SmoothedClassifier
 from raysafe.serving.backend import (
     Completion,
@@ -21,14 +21,15 @@ from raysafe.serving.backend import (
     Prediction,
     Prompt,
     PromptRefused,
+    Situation,
 )
 from raysafe.serving.batcher import Batcher, asked
 
 if TYPE_CHECKING:
-    from raysafe.serving.replicas import ReplicaSettings
+    from raysafe.serving.replicas import LocalBackend, ReplicaSettings
 
 Vector = tuple[float, ...]
-_BATCH = 256
+BATCH = 256
 
 
 class WritesNothing:
@@ -47,42 +48,29 @@ class WritesNothing:
     async def predict(self, inputs: Inputs) -> tuple[Prediction, ...]:
         raise NotOffered
 
-    async def act(self, observation: Vector) -> Move:
+    async def act(self, situation: Situation) -> tuple[Move, ...]:
         raise NotOffered
 
 
-class VectorModel(WritesNothing):
-    """A Backend over an Mlp. What it is asked together, it computes together."""
+class VectorClassifier(WritesNothing):
+    """A Backend over a classifying Mlp. What it is asked together, it computes together."""
 
-    def __init__(self, model: Mlp, *, max_waiting: int) -> None:
-        self.model = model
+    def __init__(self, model: Mlp, head: ClassifierHead, *, max_waiting: int) -> None:
+        self.model, self._labels = model, head.labels
         self._device = next(model.parameters()).device
-        self._batcher: Batcher[Vector, Vector] = Batcher(self._outputs, max_batch=_BATCH, max_waiting=max_waiting)
+        self._batcher: Batcher[Vector, Vector] = Batcher(self._outputs, max_batch=BATCH, max_waiting=max_waiting)
         self._certifier: Batcher[Vector, Prediction] | None = None
-        head = model.config.head
-        if isinstance(head, ClassifierHead) and head.smoothing is not None:
+        if head.smoothing is not None:
             # one input is a batch by itself: its noisy copies
             work = _certify(model, head.labels, head.smoothing, self._device)
             self._certifier = Batcher(work, max_batch=1, max_waiting=max_waiting)
 
     async def predict(self, inputs: Inputs) -> tuple[Prediction, ...]:
-        head = self.model.config.head
-        if not isinstance(head, ClassifierHead):
-            raise NotOffered
-        vectors = [self._checked(one) for one in inputs]
+        vectors = [checked(one, self.model.config.inputs) for one in inputs]
         if self._certifier is not None:
             return tuple(await asked(self._certifier, vectors))
-        logits_BK = await self._ask(vectors)
-        return tuple(_prediction(head.labels, logits_K) for logits_K in logits_BK)
-
-    async def act(self, observation: Vector) -> Move:
-        head = self.model.config.head
-        if isinstance(head, ClassifierHead):
-            raise NotOffered
-        (outputs_K,) = await self._ask([self._checked(observation)])
-        if isinstance(head, DiscreteHead):
-            return Move(max(range(len(outputs_K)), key=outputs_K.__getitem__))
-        return Move(outputs_K)
+        logits_BK = await finite(self._batcher, vectors)
+        return tuple(_prediction(self._labels, logits_K) for logits_K in logits_BK)
 
     @property
     def alive(self) -> bool:
@@ -93,27 +81,30 @@ class VectorModel(WritesNothing):
         if self._certifier is not None:
             self._certifier.close()
 
-    def _checked(self, values: str | Vector) -> Vector:
-        wanted = self.model.config.inputs
-        if isinstance(values, str):
-            raise PromptRefused(f"this model takes vectors of {wanted:,} numbers, not texts", "invalid_input")
-        if len(values) != wanted:
-            raise PromptRefused(f"this model takes vectors of {wanted:,} numbers, got {len(values):,}", "invalid_input")
-        if not all(map(math.isfinite, values)):
-            raise PromptRefused("a vector holds a number that is not finite", "invalid_input")
-        return values
-
-    async def _ask(self, vectors: list[Vector]) -> list[Vector]:
-        outputs_BK = await asked(self._batcher, vectors)
-        if not all(math.isfinite(value) for outputs_K in outputs_BK for value in outputs_K):
-            # weights are finite: the input was too large for them
-            raise ModelFailed("OverflowError")
-        return outputs_BK
-
     @torch.inference_mode()
     def _outputs(self, vectors: list[Vector]) -> list[Vector]:
         outputs_BK = self.model(torch.tensor(vectors, dtype=torch.float32, device=self._device))
         return [tuple(outputs_K) for outputs_K in outputs_BK.tolist()]
+
+
+def checked(values: str | Vector, wanted: int) -> Vector:
+    """The vector; raises PromptRefused where it is none of `wanted` finite numbers."""
+    if isinstance(values, str):
+        raise PromptRefused(f"this model takes vectors of {wanted:,} numbers, not texts", "invalid_input")
+    if len(values) != wanted:
+        raise PromptRefused(f"this model takes vectors of {wanted:,} numbers, got {len(values):,}", "invalid_input")
+    if not all(map(math.isfinite, values)):
+        raise PromptRefused("a vector holds a number that is not finite", "invalid_input")
+    return values
+
+
+async def finite(batcher: Batcher[Vector, Vector], vectors: list[Vector]) -> list[Vector]:
+    """The network's outputs at the vectors; raises ModelFailed where they aren't finite."""
+    outputs_BK = await asked(batcher, vectors)
+    if not all(math.isfinite(value) for outputs_K in outputs_BK for value in outputs_K):
+        # weights are finite: the input was too large for them
+        raise ModelFailed("OverflowError")
+    return outputs_BK
 
 
 def _certify(
@@ -150,11 +141,20 @@ def _prediction(labels: tuple[str, ...], logits_K: Vector) -> Prediction:
     return Prediction(max(scores, key=scores.__getitem__), scores)
 
 
-def load_vector_model(settings: ReplicaSettings) -> VectorModel:
-    """The network in the settings' folder; raises ModelError."""
+def load_vector_model(settings: ReplicaSettings) -> LocalBackend:
+    """The network in the settings' folder, by its head; raises ModelError."""
     from raysafe.models.language import model_folder
+    from raysafe.models.mlp import load_mlp
+    from raysafe.rl.policy import load_policy
     from raysafe.serving.local import to_device
+    from raysafe.serving.policy_models import PolicyModel
 
-    model = load_mlp(model_folder(settings.folder))
+    folder = model_folder(settings.folder)
+    head = read_mlp_config(folder).head
+    if not isinstance(head, ClassifierHead):
+        policy = load_policy(folder)
+        to_device(policy.network)
+        return PolicyModel(policy, max_waiting=settings.max_waiting)
+    model = load_mlp(folder)
     to_device(model)
-    return VectorModel(model, max_waiting=settings.max_waiting)
+    return VectorClassifier(model, head, max_waiting=settings.max_waiting)

@@ -70,9 +70,9 @@ async def test_capabilities_that_cannot_be_read_are_refused(header: str) -> None
 
 
 async def test_a_move_of_a_policy_is_a_call_of_the_tool_act() -> None:
-    assert (await post(desk_for(), BODIES["act"], "act")).json()["action"] == 2
+    assert (await post(desk_for(), BODIES["act"], "act")).json()["actions"] == [2, 2]
     refused = await post(desk_for(Capabilities()), BODIES["act"], "act")
-    assert refused.status_code == 403 and "action" not in refused.json()
+    assert refused.status_code == 403 and "actions" not in refused.json()
 
 
 async def test_a_shield_may_change_a_move_but_not_its_kind() -> None:

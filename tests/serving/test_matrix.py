@@ -18,7 +18,7 @@ from raysafe.control.keys import new_key
 from raysafe.guards import kinds
 from raysafe.guards.guard import ToolCall
 from raysafe.guards.policy import Policy
-from raysafe.serving.backend import Completion, Embeddings, Inputs, Move, Piece, Prediction, Prompt
+from raysafe.serving.backend import Completion, Embeddings, Inputs, Move, Piece, Prediction, Prompt, Situation
 from raysafe.serving.control_room import ControlRoom
 from raysafe.serving.door import AlwaysOpen
 from raysafe.serving.gateway import Gateway
@@ -37,7 +37,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "completions": {"prompt": TEXT},
     "embeddings": {"input": TEXT},
     "predict": {"inputs": [TEXT]},
-    "act": {"observation": [1.0, 2.0]},
+    "act": {"observations": [[1.0, 2.0], [2.0, 1.0]]},
 }
 CELLS = [
     (endpoint, stream)
@@ -73,9 +73,9 @@ class Model:
         self.given += [str(value) for value in inputs]
         return tuple(Prediction(MARKER, {MARKER: 1.0}) for _ in inputs)
 
-    async def act(self, observation: tuple[float, ...]) -> Move:
-        self.given.append(str(observation))
-        return Move(2)
+    async def act(self, situation: Situation) -> tuple[Move, ...]:
+        self.given += [str(observation) for observation in situation.observations]
+        return tuple(Move(2, (0.1, 0.2, 0.7)) for _ in situation.observations)
 
 
 class Wire:

@@ -10,8 +10,18 @@ import torch
 from scipy.stats import norm
 
 from raysafe.guards.guard import Message
-from raysafe.models.mlp import ClassifierHead, DiscreteHead, GaussianHead, Mlp, MlpConfig, Smoothing, save_mlp
-from raysafe.serving.backend import ModelFailed, Move, NotOffered, Prompt, PromptRefused
+from raysafe.models.mlp import (
+    ClassifierHead,
+    DiscreteHead,
+    GaussianHead,
+    Mlp,
+    MlpConfig,
+    Smoothing,
+    load_mlp,
+    save_mlp,
+)
+from raysafe.rl.policy import BoxSpace, Policy, PolicyCard, save_policy
+from raysafe.serving.backend import ModelFailed, Move, NotOffered, Prompt, PromptRefused, Situation
 from raysafe.serving.local import load_backend
 from raysafe.serving.replicas import ReplicaSettings
 
@@ -37,12 +47,47 @@ async def test_a_classifier_predicts_the_softmax_of_its_logits(tmp_path: Path) -
 
 
 async def test_a_discrete_policy_takes_its_best_action_and_a_gaussian_one_its_bounded_mean(tmp_path: Path) -> None:
-    discrete, gaussian = serve(tmp_path / "a", DiscreteHead(actions=3)), serve(tmp_path / "b", GAUSSIAN)
-    assert await discrete.act((0.0, 2.0, 1.0)) == Move(1)
-    assert await gaussian.act((0.5,)) == Move((0.5,))
-    assert await gaussian.act((7.0,)) == Move((1.0,))
-    discrete.close()
+    values = serve(tmp_path / "a", DiscreteHead(actions=3, scores="values"))
+    gaussian = serve(tmp_path / "b", GAUSSIAN)
+    assert await values.act(Situation(((0.0, 2.0, 1.0),))) == (Move(1, (0.0, 2.0, 1.0), "values"),)
+    assert await gaussian.act(Situation(((0.5,), (7.0,)))) == (Move((0.5,)), Move((1.0,)))
+    values.close()
     gaussian.close()
+
+
+async def test_a_seed_draws_the_same_actions_whoever_else_asks(tmp_path: Path) -> None:
+    policy = serve(tmp_path, DiscreteHead(actions=3))
+    logits = ((0.0, 0.5, 0.2),) * 30
+    drawn = Situation(logits, deterministic=False, seed=5)
+    alone = await policy.act(drawn)
+    crowd = await asyncio.gather(
+        *(policy.act(Situation(logits, deterministic=False)) for _ in "1234"), policy.act(drawn)
+    )
+    assert crowd[-1] == alone and crowd[0] != alone
+    assert {move.action for move in alone} == {0, 1, 2} and sum(alone[0].scores) == pytest.approx(1)
+    policy.close()
+
+
+async def test_a_policy_without_a_distribution_refuses_to_draw(tmp_path: Path) -> None:
+    policy = serve(tmp_path, GAUSSIAN)
+    with pytest.raises(PromptRefused, match="no distribution"):
+        await policy.act(Situation(((0.5,),), deterministic=False))
+    policy.close()
+
+
+async def test_an_observation_outside_the_policys_space_is_refused(tmp_path: Path) -> None:
+    card = PolicyCard(
+        env="x", algorithm="PPO", distribution="deterministic",
+        observations=BoxSpace(shape=(1,), low=(-2.0,), high=(None,)),
+        actions=BoxSpace(shape=(1,), low=(-1.0,), high=(1.0,)),
+    )  # fmt: skip
+    serve(tmp_path, GAUSSIAN).close()
+    save_policy(Policy(load_mlp(tmp_path), card), tmp_path)
+    policy = load_backend(ReplicaSettings(folder=str(tmp_path)))
+    assert await policy.act(Situation(((9.0,),))) == (Move((1.0,)),)
+    with pytest.raises(PromptRefused, match="number 0 is -3, outside -2 to no bound"):
+        await policy.act(Situation(((0.0,), (-3.0,))))
+    policy.close()
 
 
 async def test_a_smoothed_classifier_certifies_where_its_vote_is_clear_and_abstains_where_it_is_not(
@@ -72,8 +117,8 @@ async def test_a_smoothed_classifier_is_dead_where_the_thread_that_certifies_is(
 
 async def test_many_at_once_get_their_own_answers(tmp_path: Path) -> None:
     backend = serve(tmp_path, GAUSSIAN)
-    moves = await asyncio.gather(*(backend.act((n / 128,)) for n in range(-60, 60)))
-    assert moves == [Move((n / 128,)) for n in range(-60, 60)]
+    moves = await asyncio.gather(*(backend.act(Situation(((n / 128,),))) for n in range(-60, 60)))
+    assert moves == [(Move((n / 128,)),) for n in range(-60, 60)]
     backend.close()
 
 
@@ -97,7 +142,8 @@ async def test_each_offers_its_own_only(tmp_path: Path) -> None:
     classifier, policy = serve(tmp_path / "a", CLASSIFIER), serve(tmp_path / "b", GAUSSIAN)
     prompt = Prompt((Message("user", "hi"),))
     for ask in (
-        classifier.act((1.0, 2.0)), policy.predict(((1.0,),)), policy.complete(prompt), policy.embed(("text",)),
+        classifier.act(Situation(((1.0, 2.0),))), policy.predict(((1.0,),)), policy.complete(prompt),
+        policy.embed(("text",)),
         anext(policy.stream(prompt)),
     ):  # fmt: skip
         with pytest.raises(NotOffered):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from raysafe.guards.guard import Exchange
 from raysafe.serving.backend import Embeddings, Move, Prediction
 from raysafe.serving.wire.parsing import Wire
 
@@ -48,14 +51,22 @@ class PredictRequest(Wire):
 
 
 class ActRequest(Wire):
-    """What `/v1/act` takes: one observation."""
+    """What `/v1/act` takes: observations, each of which gets an action."""
 
     model: str
-    observation: Numbers
+    observations: Annotated[tuple[Numbers, ...], Field(min_length=1, max_length=2048, fail_fast=True)]
+    deterministic: bool = True
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
 
-    def text(self) -> str:
+    @model_validator(mode="after")
+    def _seed_has_an_effect(self) -> Self:
+        if self.deterministic and self.seed is not None:
+            raise ValueError("a seed has no effect on deterministic actions: leave it out, or ask for drawn ones")
+        return self
+
+    def texts(self) -> tuple[str, ...]:
         """What guards read."""
-        return json.dumps(self.observation)
+        return tuple(json.dumps(observation) for observation in self.observations)
 
 
 def embeddings_body(model: str, found: Embeddings, encoding: Literal["float", "base64"]) -> dict[str, Any]:
@@ -102,15 +113,38 @@ def predictions_body(model: str, text: str) -> dict[str, Any]:
     return {"object": "list", "data": data, "model": model}
 
 
-def move_body(model: str, arguments: str, original: str) -> dict[str, Any]:
-    """The answer with the move that guards left in `arguments`; raises ValueError where it is of another kind than the
-    policy's own."""
+def moves_body(exchange: Exchange, version: str | None) -> dict[str, Any]:
+    """The answer with the actions as guards left them, and the policy's own scores.
+
+    Raises ValueError where an action is of another kind than the policy's own.
+    """
+    pairs = zip(exchange.texts("tool_call"), exchange.received("tool_call"), strict=True)
+    body = {
+        "id": exchange.request_id,
+        "object": "actions",
+        "model": exchange.model,
+        "version": version,
+        "actions": [_cleared_action(cleared, original) for cleared, original in pairs],
+    }
+    return {**body, exchange.scale: exchange.scores} if exchange.scores else body
+
+
+def scores_of(moves: Sequence[Move]) -> tuple[tuple[float, ...], ...]:
+    """A row a move; none where the policy gives none."""
+    return tuple(move.scores for move in moves if move.scores is not None)
+
+
+def _cleared_action(arguments: str, original: str) -> int | list[float]:
     cleared, own = json.loads(arguments), json.loads(original)["action"]
     action = cleared.get("action") if isinstance(cleared, dict) else None
     if isinstance(own, int):
         alike = type(action) is int
     else:
-        alike = isinstance(action, list) and len(action) == len(own) and all(type(x) in (int, float) for x in action)
+        alike = (
+            isinstance(action, list)
+            and len(action) == len(own)
+            and all(type(x) in (int, float) and math.isfinite(x) for x in action)
+        )
     if not alike:
         raise ValueError("not an action of the policy's kind")
-    return {"object": "action", "action": action, "model": model}
+    return action  # type: ignore[return-value]
