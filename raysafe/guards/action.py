@@ -9,8 +9,8 @@
   range_of: runs/cartpole/model    # what the policy saw in training, by its card
   outside: hold
 
-Rules add up: an action must be allowed by each rule whose conditions hold. A shield that masks is Alshiekh et al. (2018):
-it leaves the policy alone wherever no rule is broken. It judges `/v1/act`, and no other endpoint.
+Rules add up: an action must be allowed by each rule whose conditions hold. Such a shield (Alshiekh et al. 2018) lets
+the policy be wherever no rule is broken. It judges `/v1/act`, and no other endpoint.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from raysafe.errors import ModelError
 from raysafe.records.registry import Registry
@@ -32,6 +33,10 @@ def runner_of(env: str, algorithm: str = "ppo", connector: Any = None, training:
     config.rl_module(model_config={"fcnet_hiddens": [16, 16], **model})
     config.debugging(seed=0)
     runner = SingleAgentEnvRunner(config=config, worker_index=0)
+    with torch.no_grad():
+        # so that actions depend on observations
+        for parameter in runner.module.parameters():
+            parameter.mul_(3.0)
     runner.sample(num_timesteps=60, random_actions=algorithm == "dqn")
     return runner
 
