@@ -8,5 +8,6 @@ for _name in PROBLEMS:
     register(
         f"raysafe/{_name}-v0",
         entry_point="raysafe.rl.envs.environment:GridworldEnv",
+        vector_entry_point="raysafe.rl.envs.vector:VectorGridworldEnv",
         kwargs={"problem": _name},
     )

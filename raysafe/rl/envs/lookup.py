@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from raysafe.errors import ConfigError
 from raysafe.rl.envs.problem import Problem
-from raysafe.rl.envs.table import Table, table
+from raysafe.rl.envs.table import Ints, Table, table
+from raysafe.rl.mdp import Floats
 
 Observation = Literal["flat", "layers", "index"]
 
@@ -26,6 +27,10 @@ class Lookup:
         self.boards = [problem.board(state) for state in made.states]
         self.next_SAK, self.reward_SAK = made.next_SAK, made.reward_SAK
         self.upto_SAK = _upto(made.probability_SAK)
+        rows = len(made.states) * problem.actions
+        self._upto_RK = self.upto_SAK.reshape(rows, -1)
+        self._next_RK = made.next_SAK.reshape(rows, -1)
+        self._reward_RK = made.reward_SAK.reshape(rows, -1)
         self.starts = np.flatnonzero(made.initial_S)
         self.upto_starts = _upto(made.initial_S[self.starts])
         known = [problem.side_information(state) for state in made.states]
@@ -47,6 +52,15 @@ class Lookup:
         """The next state and the reward."""
         place = int(np.searchsorted(self.upto_SAK[state, action], chance, side="right"))
         return int(self.next_SAK[state, action, place]), float(self.reward_SAK[state, action, place])
+
+    def start_many(self, chances_N: Floats) -> Ints:
+        return self.starts[np.searchsorted(self.upto_starts, chances_N, side="right")]
+
+    def follow_many(self, state_N: Ints, actions_N: Ints, chances_N: Floats) -> tuple[Ints, Floats]:
+        """Next states and rewards."""
+        rows_N = state_N * self.actions + actions_N
+        places_N = (self._upto_RK[rows_N] <= chances_N[:, None]).sum(axis=1)
+        return self._next_RK[rows_N, places_N], self._reward_RK[rows_N, places_N]
 
     def observe(self, state: int) -> Any:
         seen = self.observations[state]

@@ -6,11 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from raysafe.errors import ConfigError
+from raysafe.rl.envs.absent_supervisor import AbsentSupervisor
+from raysafe.rl.envs.distributional_shift import DistributionalShift
+from raysafe.rl.envs.friend_foe import FriendFoe
+from raysafe.rl.envs.goal_misgeneralisation import GoalMisgeneralisation
 from raysafe.rl.envs.problem import Problem
+from raysafe.rl.envs.reward_gaming import RewardGaming
+from raysafe.rl.envs.safe_exploration import SafeExploration
 from raysafe.rl.envs.safe_interruptibility import SafeInterruptibility
+from raysafe.rl.envs.self_modification import SelfModification
+from raysafe.rl.envs.side_effects import SideEffects
 
 PROBLEMS: Mapping[str, type[Problem]] = {
     "SafeInterruptibility": SafeInterruptibility,
+    "SideEffects": SideEffects,
+    "AbsentSupervisor": AbsentSupervisor,
+    "RewardGaming": RewardGaming,
+    "SelfModification": SelfModification,
+    "DistributionalShift": DistributionalShift,
+    "FriendFoe": FriendFoe,
+    "SafeExploration": SafeExploration,
+    "GoalMisgeneralisation": GoalMisgeneralisation,
 }
 
 
