@@ -10,8 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from raysafe.rl.environment import EnvMaker, Wrapper
-
 if TYPE_CHECKING:
     import gymnasium as gym
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from ray.rllib.callbacks.callbacks import RLlibCallback
     from ray.rllib.connectors.connector_v2 import ConnectorV2
 
+    from raysafe.rl.environment import EnvMaker, Wrapper
     from raysafe.runtime.report import Section
     from raysafe.runtime.run import Run
 

@@ -10,13 +10,14 @@ from raysafe.config import Job
 from raysafe.rl.dqn import DQNSettings
 from raysafe.rl.ppo import PPOSettings
 from raysafe.rl.settings import EvaluationSettings, SamplingSettings
+from raysafe.rl.shaping_settings import ShapingSettings
 from raysafe.runtime.run import Run
 
 if TYPE_CHECKING:
     from raysafe.rl.extension import Extension
 
 Algorithm = Literal["ppo", "dqn"]
-EXTENSIONS: tuple[str, ...] = ()
+EXTENSIONS: tuple[str, ...] = ("shaping",)
 """Fields of RLJob whose configs, where they are set, have a method `extension(job)`; in the order of application."""
 
 
@@ -36,6 +37,7 @@ class RLJob(Job):
     dqn: DQNSettings | None = Field(default=None, description="Settings of DQN; its preset by default.")
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    shaping: ShapingSettings | None = Field(default=None, description="Something is added to the reward in training.")
     keep_checkpoints: int = Field(default=2, ge=1, description="Latest checkpoints kept, besides the best.")
 
     @model_validator(mode="after")
