@@ -106,7 +106,8 @@ def test_a_weight_multiplies_and_wrappers_within_wrappers_keep_the_innermost_rew
 
 
 def test_a_bonus_is_labelled_and_a_potential_is_not() -> None:
-    for kind, label in (("bonus", 1.0), ("state", 0.0)):
+    kinds: list[tuple[Kind, float]] = [("bonus", 1.0), ("state", 0.0)]
+    for kind, label in kinds:
         shaping = Shaping(ShapingSettings(kind=kind, function=f"{__name__}:of_step"))
         assert shaping.after_iteration(SimpleNamespace(), 0) == {CHANGES_TASK: label}  # type: ignore[arg-type]
         text = shaping.sections(SimpleNamespace())[0].text  # type: ignore[arg-type]
