@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from raysafe.errors import DataError
+from raysafe.rl.pattern import Floats, Pattern
 
-Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+MANY, THIN = 64, 0.1
+"""Dense transitions of so many states of which less than that share isn't 0 are worked with as sparse ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,27 +66,37 @@ class TabularMDP:
 
     @cached_property
     def rows(self) -> Floats | sparse.csr_array:
-        """(S * A, S)."""
+        """(S * A, S); sparse too where dense transitions of many states are mostly 0."""
         if isinstance(self.transitions, sparse.csr_array):
             return self.transitions
-        return self.transitions.reshape(-1, self.states)
+        rows = self.transitions.reshape(-1, self.states)
+        few = self.states >= MANY and np.count_nonzero(rows) < THIN * rows.size
+        return sparse.csr_array(rows) if few else rows
+
+    @cached_property
+    def pattern(self) -> Pattern | None:
+        """Of sparse transitions."""
+        return Pattern(self.rows, self.ends_S) if isinstance(self.rows, sparse.csr_array) else None
+
+    @cached_property
+    def _columns(self) -> Floats | sparse.csr_array:
+        """(S, S * A)."""
+        return self.rows.T.tocsr() if isinstance(self.rows, sparse.csr_array) else self.rows.T
 
     def expected(self, values_S: Floats) -> Floats:
         """(S, A): the mean of next states' values; terminal states count 0, as next states and as states."""
-        next_SA = (self.rows @ np.where(self.ends_S, 0.0, values_S)).reshape(self.states, -1)
-        next_SA[self.ends_S] = 0.0
+        next_SA = (self.rows @ self._going_on(values_S)).reshape(self.states, -1)
+        if self.terminal_S is not None:
+            next_SA[self.ends_S] = 0.0
         return next_SA
 
-    def under(self, policy_SA: Floats) -> sparse.csr_array:
-        """(S, S): transitions under a policy between states that aren't terminal; other rows and columns are empty."""
-        goes_SA = np.where(self.ends_S[:, None], 0.0, policy_SA)
-        states, actions = policy_SA.shape
-        pick = sparse.csr_array(
-            (goes_SA.ravel(), np.arange(states * actions), np.arange(states + 1) * actions),
-            shape=(states, states * actions),
-        )
-        stays = sparse.diags_array((~self.ends_S).astype(float)).tocsr()
-        return sparse.csr_array(pick @ sparse.csr_array(self.rows) @ stays)
+    def arrivals(self, flows_SA: Floats) -> Floats:
+        """(S,): what comes into each state where `flows_SA` take its actions; none in or from terminal states."""
+        leaving_SA = flows_SA if self.terminal_S is None else np.where(self.ends_S[:, None], 0.0, flows_SA)
+        return self._going_on(self._columns @ leaving_SA.ravel())
+
+    def _going_on(self, values_S: Floats) -> Floats:
+        return values_S if self.terminal_S is None else np.where(self.ends_S, 0.0, values_S)
 
     def absorbing(self) -> TabularMDP:
         """The same without an end: terminal states lead to themselves for ever."""

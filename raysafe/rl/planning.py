@@ -1,7 +1,8 @@
 """Exact planning in a TabularMDP: optimal values, values of a policy, and its occupancy.
 
-Without a horizon: policy iteration (Howard 1960) with sparse solves, gamma below 1. With one: backward induction, any
-gamma up to 1, and arrays with a leading time axis T. Rewards are (S, A), earned by the step taken in a state.
+Without a horizon: policy iteration (Howard 1960) with a direct solve for each policy, gamma below 1. With one:
+backward induction, any gamma up to 1, and arrays with a leading time axis T. Rewards are (S, A), earned by the step
+taken in a state.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import linalg
 
 from raysafe.errors import ConfigError
 from raysafe.rl.mdp import Floats, TabularMDP
+from raysafe.rl.policy_system import PolicySystem
 
 TIE = 1e-10
 """Actions whose values differ by less count as equally good, relative to the largest value."""
@@ -48,9 +48,7 @@ def evaluate(mdp: TabularMDP, policy: Floats, rewards_SA: Floats, gamma: float, 
     """values_S of a policy (S, A); with a horizon values_TS, the policy being (S, A) or (T, S, A)."""
     check(gamma, horizon)
     if horizon is None:
-        earned_S = np.where(mdp.ends_S, 0.0, (policy * rewards_SA).sum(axis=1))
-        system = sparse.eye_array(mdp.states, format="csc") - gamma * mdp.under(policy).tocsc()
-        return linalg.splu(system.tocsc()).solve(earned_S)
+        return PolicySystem(mdp, policy, gamma).values((policy * rewards_SA).sum(axis=1))
     values_TS = np.zeros((horizon + 1, mdp.states))
     policies = np.broadcast_to(policy, (horizon, *rewards_SA.shape))
     for time in reversed(range(horizon)):
@@ -61,17 +59,15 @@ def evaluate(mdp: TabularMDP, policy: Floats, rewards_SA: Floats, gamma: float, 
 def occupancy(mdp: TabularMDP, policy: Floats, gamma: float, horizon: int | None = None) -> Floats:
     """(S, A): the sum over time of gamma^t P(state, action at t) from the initial states, none in terminal ones."""
     check(gamma, horizon)
-    start_S = np.where(mdp.ends_S, 0.0, mdp.initial_S)
     if horizon is None:
-        system = sparse.eye_array(mdp.states, format="csc") - gamma * mdp.under(policy).T.tocsc()
-        return linalg.splu(system.tocsc()).solve(start_S)[:, None] * policy
+        return PolicySystem(mdp, policy, gamma).visits(mdp.initial_S)[:, None] * policy
     visits_SA = np.zeros((mdp.states, mdp.actions))
     policies = np.broadcast_to(policy, (horizon, *visits_SA.shape))
-    state_S = start_S
+    state_S = np.where(mdp.ends_S, 0.0, mdp.initial_S)
     for time in range(horizon):
-        step_SA = gamma**time * state_S[:, None] * policies[time]
+        step_SA = state_S[:, None] * policies[time]
         visits_SA += step_SA
-        state_S = mdp.under(policies[time]).T @ state_S
+        state_S = gamma * mdp.arrivals(step_SA)
     return visits_SA
 
 
