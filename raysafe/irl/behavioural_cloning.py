@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from raysafe.config import Config
 from raysafe.data.trajectories import Trajectory
-from raysafe.errors import ConfigError, DataError
-from raysafe.models.mlp import Activation, DiscreteHead, GaussianHead, Mlp, MlpConfig, save_mlp
+from raysafe.errors import DataError
+from raysafe.models.mlp import Activation, DiscreteHead, GaussianHead, Mlp, MlpConfig
 from raysafe.rl.mdp import Floats
+from raysafe.rl.policy import LOG_STD_LIMIT, DiscreteSpace, Policy, PolicyCard, save_policy
 from raysafe.runtime.learner import FitConfig, Learner
 
 PSEUDO_COUNTS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -58,16 +59,15 @@ class Steps:
 
 
 class ClonedPolicy(nn.Module):
-    """An Mlp, and for continuous actions the log standard deviation of each part, the same in every state."""
+    """A policy's network, whose forward pass gives the distribution rather than the action."""
 
     def __init__(self, config: MlpConfig) -> None:
         super().__init__()
-        self.policy = Mlp(config)
-        self.log_std_K = nn.Parameter(torch.zeros(config.head.outputs)) if config.head.kind == "gaussian" else None
+        self.network = Mlp(config)
 
-    def forward(self, obs_BD: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits, or means and log standard deviations."""
-        return self.policy(obs_BD), self.log_std_K
+    def forward(self, obs_BD: Tensor) -> Tensor:
+        """(B, A) logits, or (B, 2K): means, then the logarithms of standard deviations."""
+        return self.network.raw(obs_BD)
 
 
 class CloningLearner(Learner):
@@ -75,26 +75,33 @@ class CloningLearner(Learner):
 
     measures: ClassVar[tuple[str, ...]] = ("log_likelihood", "accuracy", "squared_error")
 
-    def __init__(self, settings: CloningSettings, head: DiscreteHead | GaussianHead, train: pa.Table) -> None:
-        """head: the environment's actions; train: what observations are normalised over, a table of `step_rows`."""
+    def __init__(self, settings: CloningSettings, card: PolicyCard, train: pa.Table) -> None:
+        """card: of the policy to be; train: what observations are normalised over, a table of `step_rows`.
+
+        Raises DataError where the demonstrations aren't of the card's environment.
+        """
         obs_ND = _matrix(train["observation"])
-        self.head = head
+        self.card, self.head = card, head_of(card)
+        if obs_ND.shape[1] != card.observations.width:
+            raise DataError(
+                f"an observation of the demonstrations has {obs_ND.shape[1]} numbers, one of {card.env} "
+                f"{card.observations.width}: name the environment that they were made in"
+            )
+        _check_actions(train["action"], self.head, card.env)
         self.mean_D, self.std_D = obs_ND.mean(axis=0), obs_ND.std(axis=0)
         self.std_D = np.where(self.std_D > LEAST_STD, self.std_D, 1.0)
-        # trained without bounds: a mean that is clamped has no gradient
-        free = GaussianHead(low=(None,) * head.outputs, high=(None,) * head.outputs)
         self.shape = MlpConfig(
             inputs=obs_ND.shape[1],
             hidden=settings.hidden,
             activation=settings.activation,
             normalise=True,
-            head=free if isinstance(head, GaussianHead) else head,
+            head=self.head,
         )
 
     def build(self) -> nn.Module:
         module = ClonedPolicy(self.shape)
-        module.policy.observation.get_buffer("mean").copy_(torch.from_numpy(self.mean_D))
-        module.policy.observation.get_buffer("std").copy_(torch.from_numpy(self.std_D))
+        module.network.observation.get_buffer("mean").copy_(torch.from_numpy(self.mean_D))
+        module.network.observation.get_buffer("std").copy_(torch.from_numpy(self.std_D))
         return module
 
     def collate(self, rows: pa.Table) -> Steps:
@@ -103,39 +110,35 @@ class CloningLearner(Learner):
         return Steps(torch.from_numpy(_matrix(rows["observation"])), torch.from_numpy(np.array(found)))
 
     def loss(self, module: nn.Module, batch: Steps) -> tuple[Tensor, dict[str, tuple[Tensor | float, float]]]:
-        outputs_BK, log_std_K = module(batch.obs_BD)
-        likelihood = log_likelihoods(outputs_BK, log_std_K, batch.actions_B).sum()
-        if log_std_K is None:
+        outputs_BK = module(batch.obs_BD)
+        likelihood = log_likelihoods(outputs_BK, batch.actions_B).sum()
+        figures: dict[str, tuple[Tensor | float, float]] = {"log_likelihood": (likelihood.detach(), batch.weight)}
+        if batch.actions_B.ndim == 1:
             right = (outputs_BK.argmax(dim=1) == batch.actions_B).float().sum()
-            return -likelihood, {
-                "accuracy": (right, batch.weight),
-                "log_likelihood": (likelihood.detach(), batch.weight),
-            }
-        error = (outputs_BK.detach() - batch.actions_B).square().sum()
-        return -likelihood, {
-            "squared_error": (error, batch.weight),
-            "log_likelihood": (likelihood.detach(), batch.weight),
-        }
+            return -likelihood, figures | {"accuracy": (right, batch.weight)}
+        mean_BK = outputs_BK.detach()[:, : batch.actions_B.shape[1]]
+        error = (mean_BK - batch.actions_B).square().sum()
+        return -likelihood, figures | {"squared_error": (error, batch.weight)}
 
     def save(self, module: nn.Module, folder: Path) -> None:
         assert isinstance(module, ClonedPolicy)
-        kept = Mlp(self.shape.model_copy(update={"head": self.head}))
-        kept.load_state_dict(module.policy.state_dict())
-        save_mlp(kept, folder)
+        save_policy(Policy(module.network, self.card), folder)
 
 
-def log_likelihoods(outputs_BK: Tensor, log_std_K: Tensor | None, actions_B: Tensor) -> Tensor:
+def log_likelihoods(outputs_BK: Tensor, actions_B: Tensor) -> Tensor:
     """(B,) in nats: of a categorical over logits, or of a Gaussian with independent parts (a density)."""
-    if log_std_K is None:
+    if actions_B.ndim == 1:
         return outputs_BK.log_softmax(dim=1).gather(1, actions_B.long()[:, None])[:, 0]
-    scaled_BK = (actions_B - outputs_BK) * torch.exp(-log_std_K)
-    return -(0.5 * scaled_BK.square() + log_std_K + 0.5 * math.log(2 * math.pi)).sum(dim=1)
+    mean_BK, log_std_BK = outputs_BK.chunk(2, dim=1)
+    log_std_BK = log_std_BK.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)
+    scaled_BK = (actions_B - mean_BK) * torch.exp(-log_std_BK)
+    return -(0.5 * scaled_BK.square() + log_std_BK + 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
 
 def step_rows(trajectories: Sequence[Trajectory]) -> pa.Table:
     """One row a step: observation, action, and the `length` 1 that fit() counts; raises DataError without any."""
     if any(one.obs_T1D is None for one in trajectories):
-        raise DataError("behavioural cloning of a network needs observations: name an environment, not states alone")
+        raise DataError("behavioural cloning of a network needs observations: the demonstrations have states alone")
     obs_ND = np.concatenate([one.obs_T1D[:-1] for one in trajectories if one.obs_T1D is not None])
     actions_N = np.concatenate([one.actions_T for one in trajectories])
     actions = pa.array(actions_N) if actions_N.ndim == 1 else _vectors(actions_N)
@@ -202,16 +205,25 @@ def _smoothed(counts_SA: Floats, pseudo_count: float) -> Floats:
     return raised_SA / raised_SA.sum(axis=1, keepdims=True)
 
 
-def head_of(space: Any) -> DiscreteHead | GaussianHead:
-    """From a gymnasium action space; raises ConfigError for actions that are neither numbered nor vectors."""
-    from gymnasium import spaces
+def head_of(card: PolicyCard) -> DiscreteHead | GaussianHead:
+    """What a cloned policy's outputs are."""
+    if isinstance(card.actions, DiscreteSpace):
+        return DiscreteHead(actions=card.actions.n)
+    return GaussianHead(low=card.actions.low, high=card.actions.high, spread=True)
 
-    if isinstance(space, spaces.Discrete) and space.n > 1:
-        return DiscreteHead(actions=int(space.n))
-    if isinstance(space, spaces.Box):
-        low, high = ([None if math.isinf(x) else float(x) for x in side.ravel()] for side in (space.low, space.high))
-        return GaussianHead(low=tuple(low), high=tuple(high))
-    raise ConfigError(f"imitation knows numbered actions and vectors, this environment has {space}")
+
+def _check_actions(actions: pa.ChunkedArray, head: DiscreteHead | GaussianHead, env: str) -> None:
+    numbered = pa.types.is_integer(actions.type)
+    if numbered != isinstance(head, DiscreteHead):
+        kinds = ("numbers", "vectors") if numbered else ("vectors", "numbers")
+        raise DataError(f"the demonstrations' actions are {kinds[0]}, those of {env} {kinds[1]}")
+    if isinstance(head, DiscreteHead):
+        if (most := actions.to_numpy().max()) >= head.actions:
+            raise DataError(f"the demonstrations have action {most}, {env} has {head.actions}, counted from 0")
+    elif actions.type.list_size != len(head.low):
+        raise DataError(
+            f"an action of the demonstrations has {actions.type.list_size} numbers, one of {env} {len(head.low)}"
+        )
 
 
 def _vectors(array_ND: NDArray[Any]) -> pa.FixedSizeListArray:

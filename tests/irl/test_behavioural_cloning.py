@@ -7,23 +7,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raysafe.data.trajectories import Trajectory
-from raysafe.errors import ConfigError, DataError
+from raysafe.errors import DataError
 from raysafe.irl.behavioural_cloning import (
     ClonedPolicy,
     CloningLearner,
     CloningSettings,
     clone_tabular,
-    head_of,
     log_likelihoods,
     split,
     step_rows,
 )
-from raysafe.models.mlp import DiscreteHead, GaussianHead, load_mlp
+from raysafe.rl.policy import BoxSpace, DiscreteSpace, PolicyCard, load_policy
+
+
+def card(actions: BoxSpace | DiscreteSpace) -> PolicyCard:
+    seen = BoxSpace(shape=(2,), low=(None,) * 2, high=(None,) * 2)
+    kind = "categorical" if isinstance(actions, DiscreteSpace) else "gaussian"
+    return PolicyCard(env="Planted-v0", algorithm="BC", observations=seen, actions=actions, distribution=kind)
+
+
+def line(low: float | None = None, high: float | None = None) -> BoxSpace:
+    return BoxSpace(shape=(1,), low=(low,), high=(high,))
 
 
 def made(policy, count: int, *, seed: int, steps: int = 40) -> list[Trajectory]:
@@ -45,7 +53,7 @@ def linear(obs_TD: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return mean + 0.2 * rng.normal(size=mean.shape)
 
 
-def trained(learner: CloningLearner, trajectories: list[Trajectory], steps: int = 150) -> ClonedPolicy:
+def trained(learner: CloningLearner, trajectories: list[Trajectory], steps: int = 80) -> ClonedPolicy:
     """By full batches, without fit()."""
     torch.manual_seed(0)
     module = learner.build()
@@ -68,29 +76,29 @@ def figures(learner: CloningLearner, module: ClonedPolicy, trajectories: list[Tr
 @given(seed=st.integers(0, 2**31), rows=st.integers(1, 5), width=st.integers(2, 4))
 def test_likelihoods_are_those_of_torchs_distributions(seed: int, rows: int, width: int) -> None:
     draw = torch.Generator().manual_seed(seed)
-    outputs = torch.randn(rows, width, generator=draw)
+    outputs, spread = torch.randn(2, rows, width, generator=draw)
     numbers = torch.randint(0, width, (rows,), generator=draw)
-    vectors, log_std = torch.randn(rows, width, generator=draw), torch.randn(width, generator=draw)
+    vectors = torch.randn(rows, width, generator=draw)
     categorical = torch.distributions.Categorical(logits=outputs).log_prob(numbers)
-    gaussian = torch.distributions.Normal(outputs, log_std.exp()).log_prob(vectors).sum(dim=1)
-    torch.testing.assert_close(log_likelihoods(outputs, None, numbers), categorical)
-    torch.testing.assert_close(log_likelihoods(outputs, log_std, vectors), gaussian, rtol=1e-4, atol=1e-4)
+    gaussian = torch.distributions.Normal(outputs, spread.exp()).log_prob(vectors).sum(dim=1)
+    torch.testing.assert_close(log_likelihoods(outputs, numbers), categorical)
+    found = log_likelihoods(torch.cat([outputs, spread], dim=1), vectors)
+    torch.testing.assert_close(found, gaussian, rtol=1e-4, atol=1e-4)
 
 
 def test_a_planted_discrete_policy_is_cloned_and_shuffled_actions_are_not() -> None:
     expert, held_out = made(left_of_line, 20, seed=0), made(left_of_line, 5, seed=1)
     rng = np.random.default_rng(2)
     shuffled = [Trajectory(obs_T1D=t.obs_T1D, actions_T=rng.permutation(t.actions_T)) for t in expert]
-    head = DiscreteHead(actions=2)
-    learner = CloningLearner(CloningSettings(hidden=(16,)), head, step_rows(expert))
+    learner = CloningLearner(CloningSettings(hidden=(16,)), card(DiscreteSpace(n=2)), step_rows(expert))
     assert figures(learner, trained(learner, expert), held_out)["accuracy"] > 0.97
     assert figures(learner, trained(learner, shuffled), held_out)["accuracy"] < 0.75
 
 
 def test_a_planted_gaussian_policy_reaches_its_own_likelihood() -> None:
     expert, held_out = made(linear, 20, seed=0), made(linear, 5, seed=1)
-    learner = CloningLearner(CloningSettings(hidden=()), GaussianHead(low=(None,), high=(None,)), step_rows(expert))
-    found = figures(learner, trained(learner, expert, 300), held_out)
+    learner = CloningLearner(CloningSettings(hidden=()), card(line()), step_rows(expert))
+    found = figures(learner, trained(learner, expert, 200), held_out)
     # of the truth: -log(0.2) - log(2 pi e) / 2 in the mean
     assert found["log_likelihood"] == pytest.approx(-np.log(0.2) - 0.5 * np.log(2 * np.pi * np.e), abs=0.1)
     assert found["squared_error"] == pytest.approx(0.04, rel=0.2)
@@ -98,16 +106,18 @@ def test_a_planted_gaussian_policy_reaches_its_own_likelihood() -> None:
 
 def test_a_cloned_policy_is_saved_as_one_that_can_be_served(tmp_path: Path) -> None:
     expert = made(linear, 3, seed=0)
-    learner = CloningLearner(CloningSettings(hidden=(4,)), GaussianHead(low=(-1.0,), high=(0.5,)), step_rows(expert))
+    learner = CloningLearner(CloningSettings(hidden=(4,)), card(line(-1.0, 0.5)), step_rows(expert))
     module = trained(learner, expert, 20)
     learner.save(module, tmp_path)
-    obs = torch.from_numpy(np.array(expert[0].obs_T1D))
-    torch.testing.assert_close(load_mlp(tmp_path)(obs), module.policy(obs).clamp(-1.0, 0.5))
+    obs, served = np.array(expert[0].obs_T1D), load_policy(tmp_path)
+    mean = module(torch.from_numpy(obs)).detach().numpy()[:, :1]
+    np.testing.assert_allclose(served.act(obs).actions, mean.clip(-1.0, 0.5), rtol=1e-6)
+    assert served.draws and served.card == learner.card
 
 
 def test_rows_are_steps_without_the_last_observation() -> None:
     trajectories = made(left_of_line, 3, seed=0, steps=4)
-    learner = CloningLearner(CloningSettings(), DiscreteHead(actions=2), step_rows(trajectories))
+    learner = CloningLearner(CloningSettings(), card(DiscreteSpace(n=2)), step_rows(trajectories))
     batch = learner.collate(step_rows(trajectories).slice(5, 2))
     assert trajectories[1].obs_T1D is not None
     assert batch.obs_BD.tolist() == trajectories[1].obs_T1D[1:3].tolist()
@@ -157,11 +167,19 @@ def test_what_cannot_be_cloned_is_one_sentence() -> None:
         step_rows([tabular])
     with pytest.raises(DataError, match="one trajectory can't be split"):
         split([tabular], 0.1, 0)
-    with pytest.raises(ConfigError, match="this environment has Text"):
-        head_of(spaces.Text(3))
 
 
-def test_heads_follow_the_action_space() -> None:
-    assert head_of(spaces.Discrete(3)) == DiscreteHead(actions=3)
-    found = head_of(spaces.Box(np.float32([-2.0, -np.inf]), np.float32([2.0, np.inf])))
-    assert found == GaussianHead(low=(-2.0, None), high=(2.0, None))
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (DiscreteSpace(n=2), "the demonstrations have action 2, Planted-v0 has 2, counted from 0"),
+        (line(), "the demonstrations' actions are numbers, those of Planted-v0 vectors"),
+    ],
+)
+def test_demonstrations_of_another_environment_are_refused(actions: BoxSpace | DiscreteSpace, message: str) -> None:
+    rows = step_rows(made(lambda obs, rng: np.full(len(obs), 2), 1, seed=0))
+    with pytest.raises(DataError, match=message):
+        CloningLearner(CloningSettings(), card(actions), rows)
+    wide = Trajectory(obs_T1D=np.zeros((3, 5)), actions_T=[0, 1])
+    with pytest.raises(DataError, match="has 5 numbers, one of Planted-v0 2: name the environment"):
+        CloningLearner(CloningSettings(), card(DiscreteSpace(n=2)), step_rows([wide]))
