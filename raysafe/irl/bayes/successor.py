@@ -15,12 +15,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import linalg
 
 from raysafe.errors import DataError
 from raysafe.irl.features import Features
 from raysafe.rl.mdp import Floats, TabularMDP
 from raysafe.rl.planning import TIE, check
+from raysafe.rl.policy_system import PolicySystem
 
 CACHE_BYTES = 64 << 20
 Actions = NDArray[np.int64]
@@ -101,8 +101,8 @@ class ActionValues:
         """(F, S, A) of a policy, discounted without end."""
         mdp, phi_SF = self.mdp, self._phi_SAF[self._states, policy_S]
         if isinstance(mdp.transitions, sparse.csr_array):
-            system = sparse.eye_array(mdp.states) - self.gamma * mdp.under(np.eye(mdp.actions)[policy_S])
-            psi_SF = linalg.splu(system.tocsc()).solve(phi_SF)
+            system = PolicySystem(mdp, np.eye(mdp.actions)[policy_S], self.gamma)
+            psi_SF = np.stack([system.values(column_S) for column_S in phi_SF.T], axis=1)
         else:
             stays_S = ~mdp.ends_S
             moves_SS = mdp.transitions[self._states, policy_S] * (stays_S[:, None] & stays_S[None])
