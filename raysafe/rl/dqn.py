@@ -48,7 +48,13 @@ class DQNSettings(Config):
         """RLlib's config on its new API stack, less what every algorithm has."""
         from ray.rllib.algorithms.dqn import DQNConfig
 
-        config = DQNConfig()
+        from raysafe.rl.dqn_algorithm import ArrayDQN, DQNLearner
+
+        config = DQNConfig(algo_class=ArrayDQN)
+        config.learners(
+            learner_class=DQNLearner,
+            learner_config_dict={"adam_epsilon": 1e-8, "gradients_per_round": self.gradients},
+        )
         config.training(
             train_batch_size_per_learner=self.batch_size,
             lr=self.learning_rate,
@@ -60,6 +66,8 @@ class DQNSettings(Config):
             num_steps_sampled_before_learning_starts=self.warm_up,
             epsilon=[[0, self.epsilon], [max(1, round(self.epsilon_fraction * job.steps)), self.final_epsilon]],
             grad_clip=self.clip_norm,
+            # what RLlib's own way of learning needs to come to as many gradients
+            training_intensity=self.gradients * self.batch_size / self.sample_steps,
             replay_buffer_config={
                 "type": "PrioritizedEpisodeReplayBuffer" if self.prioritised else "EpisodeReplayBuffer",
                 "capacity": self.memory,
@@ -71,4 +79,11 @@ class DQNSettings(Config):
                 "fcnet_activation": self.network.activation,
             }
         )
+        envs = job.sampling.envs or self.envs
+        config.env_runners(rollout_fragment_length=max(1, self.sample_steps // (envs * max(1, job.sampling.runners))))
         return config
+
+    @property
+    def envs(self) -> int:
+        """Environments side by side, where the job says nothing: each round steps them a few times."""
+        return min(16, self.sample_steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from raysafe.errors import ConfigError
@@ -11,6 +12,7 @@ from raysafe.runtime.functions import is_function, load_function
 
 if TYPE_CHECKING:
     import gymnasium as gym
+    from gymnasium.envs.registration import EnvSpec
 
     Wrapper = Callable[[gym.Env], gym.Env]
 
@@ -28,6 +30,8 @@ class EnvMaker:
     options: Mapping[str, Any] = field(default_factory=dict)
     wrappers: tuple[tuple[Wrapper, bool], ...] = ()
     """From the innermost; with each, whether evaluations have it too."""
+    flat: bool = False
+    """Whether observations become vectors of float32, which is what a multilayer perceptron takes."""
 
     def wrapped(self, wrapper: Wrapper, *, evaluated: bool) -> EnvMaker:
         return replace(self, wrappers=(*self.wrappers, (wrapper, evaluated)))
@@ -48,7 +52,7 @@ class EnvMaker:
             raise ConfigError(f"env_config: {self.name} can't be made with {chosen}: {_first_line(error)}") from None
         for wrapper, _ in self.wrappers:
             env = wrapper(env)
-        return env
+        return gym.wrappers.FlattenObservation(env) if self.flat and _is_shaped(env.observation_space) else env
 
     def make_vec(self, count: int) -> gym.vector.VectorEnv:
         """`count` at once: vectorised by the environment itself where it can and no wrapper stands in between."""
@@ -56,24 +60,34 @@ class EnvMaker:
 
         spec = self.known()
         if spec.vector_entry_point is not None and not self.wrappers:
-            return gym.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **self.options)
+            envs = gym.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **self.options)
+            shaped = self.flat and _is_shaped(envs.single_observation_space)
+            return gym.wrappers.vector.FlattenObservation(envs) if shaped else envs
         return gym.vector.SyncVectorEnv([self.make] * count)
 
-    def known(self) -> gym.envs.registration.EnvSpec:
+    def known(self) -> EnvSpec:
         """The registered environment; raises ConfigError for a name that is none."""
         import gymnasium as gym
+        from gymnasium.envs.registration import EnvSpec
 
         if self.name.startswith(OWN):
-            import raysafe.rl.envs  # noqa: F401
+            import_module("raysafe.rl.envs")
         if is_function(self.name):
             entry = load_function(self.name, "env")
-            return gym.envs.registration.EnvSpec(_own_id(self.name), entry_point=entry)
+            return EnvSpec(_own_id(self.name), entry_point=entry)
         try:
             return gym.spec(self.name)
         except gym.error.Error as error:
             raise ConfigError(
                 f"env: {_first_line(error)}, got {self.name!r}; give a gymnasium id, or module:Class of your own"
             ) from None
+
+
+def _is_shaped(space: gym.Space) -> bool:
+    """Whether observations are anything but plain vectors."""
+    import gymnasium as gym
+
+    return not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1)
 
 
 def _own_id(name: str) -> str:

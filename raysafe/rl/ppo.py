@@ -53,8 +53,11 @@ class PPOSettings(Config):
         """RLlib's config on its new API stack, less what every algorithm has."""
         from ray.rllib.algorithms.ppo import PPOConfig
 
+        from raysafe.rl.ppo_learner import PPOLearner
+
         rate = self.learning_rate
         config = PPOConfig()
+        config.learners(learner_class=PPOLearner, learner_config_dict={"adam_epsilon": 1e-5})
         config.training(
             train_batch_size_per_learner=self.batch_size // max(1, job.sampling.learners),
             minibatch_size=self.minibatch_size,
@@ -80,3 +83,8 @@ class PPOSettings(Config):
             }
         )
         return config
+
+    @property
+    def envs(self) -> int:
+        """Environments side by side, where the job says nothing."""
+        return min(32, self.batch_size)
