@@ -23,10 +23,14 @@ def check_env(job: RLJob) -> None:
     env = EnvMaker(job.env, job.env_config).make()
     try:
         actions = env.action_space
-        allowed = (gym.spaces.Discrete,) if job.algorithm != "ppo" else (
-            gym.spaces.Discrete,
-            gym.spaces.MultiDiscrete,
-            gym.spaces.Box,
+        allowed = (
+            (gym.spaces.Discrete,)
+            if job.algorithm != "ppo"
+            else (
+                gym.spaces.Discrete,
+                gym.spaces.MultiDiscrete,
+                gym.spaces.Box,
+            )
         )
         if not isinstance(actions, allowed):
             names = " or ".join(kind.__name__ for kind in allowed)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from raysafe.errors import StorageError
@@ -43,12 +44,14 @@ class Position:
 def pack(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
     """The value as JSON can hold it, its arrays put into `arrays` under their path."""
     if isinstance(value, dict):
-        return {"dict": [[_key(key), pack(v, arrays, f"{path}/{number}")] for number, (key, v) in enumerate(value.items())]}
+        return {
+            "dict": [[_key(key), pack(v, arrays, f"{path}/{number}")] for number, (key, v) in enumerate(value.items())]
+        }
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [pack(v, arrays, f"{path}/{number}") for number, v in enumerate(value)]}
     if isinstance(value, np.ndarray) or hasattr(value, "detach"):
-        arrays[path] = np.array(value.detach().cpu() if hasattr(value, "detach") else value, order="C")
+        arrays[path] = np.array(value.detach().cpu().numpy() if hasattr(value, "detach") else value, order="C")
         return {"array": path}
     if isinstance(value, np.generic):
         return value.item()
@@ -95,7 +98,7 @@ def read(run: Run, step: int) -> tuple[Position, dict[str, Any]]:
         found = json.loads(run.folder.read(f"{name}/{STATE}"))
         arrays = load(run.folder.read(f"{name}/{ARRAYS}"))
         return Position(**found["position"]), unpack(found["state"], arrays)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, SafetensorError) as error:
         raise StorageError(f"{run.folder.join(name)} is damaged ({error}): delete that checkpoint's folder") from None
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.envs.registration import EnvSpec
 
-    Wrapper = Callable[[gym.Env], gym.Env]
+Wrapper = Callable[["gym.Env"], "gym.Env"]
 
 OWN = "raysafe/"
 """Namespace of the environments in raysafe.rl.envs, which are registered when that is imported."""

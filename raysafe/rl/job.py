@@ -11,9 +11,11 @@ from raysafe.rl.dqn import DQNSettings
 from raysafe.rl.ppo import PPOSettings
 from raysafe.rl.settings import EvaluationSettings, SamplingSettings
 from raysafe.rl.shaping_settings import ShapingSettings
+from raysafe.runtime.report import write_report
 from raysafe.runtime.run import Run
 
 if TYPE_CHECKING:
+    from raysafe.rl.agent import Agent
     from raysafe.rl.extension import Extension
 
 Algorithm = Literal["ppo", "dqn"]
@@ -52,5 +54,30 @@ class RLJob(Job):
         """New ones, in the order in which they are applied."""
         return [config.extension(self) for name in EXTENSIONS if (config := getattr(self, name)) is not None]
 
+    @property
+    def settings(self) -> PPOSettings | DQNSettings:
+        """Those of the algorithm."""
+        return (self.ppo or PPOSettings()) if self.algorithm == "ppo" else (self.dqn or DQNSettings())
+
+    def agent(self) -> Agent:
+        """What learns; raises ConfigError."""
+        from raysafe.rl.rllib_agent import RLlibAgent
+
+        return RLlibAgent(self)
+
     def run(self, resume: Run | None = None) -> Run:
-        raise NotImplementedError
+        """Train; leaves checkpoints and report.html in the run. Raises ConfigError before Ray is started."""
+        from raysafe.rl.build import check_env, check_room
+
+        check_env(self)
+        check_room(self)
+        run = resume or Run.create(self)
+        extensions = self.extensions
+        with run.active():
+            from raysafe.rl.training import train
+
+            train(self, run)
+        from raysafe.rl.report import sections
+
+        write_report(run, sections=[*sections(run), *(part for e in extensions for part in e.sections(run))])
+        return run

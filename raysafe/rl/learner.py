@@ -69,6 +69,8 @@ class LeanLearner(TorchLearner):
         self._weights_seq_no += 1
         made = self._make_batch_if_necessary(training_data=training_data)
         whole: Batch = dict(made.policy_batches[DEFAULT_MODULE_ID])
+        # once, and not for every minibatch as forward_train does: it walks through all submodules
+        self.module[DEFAULT_MODULE_ID].train()
         size = len(next(iter(whole.values())))
         parts = list(minibatches(size, minibatch_size or size, num_epochs, shuffle=shuffle_batch_per_epoch))
         for number, part in enumerate(parts):
@@ -98,7 +100,7 @@ class LeanLearner(TorchLearner):
     def learn(self, batch: Batch) -> None:
         """One optimiser step. Raises TrainingError where the gradient isn't finite, before it is taken."""
         module = self.module[DEFAULT_MODULE_ID]
-        out = module.forward_train(batch)
+        out = module._forward_train(batch)
         loss = self.compute_loss_for_module(
             module_id=DEFAULT_MODULE_ID,
             config=self.config.get_config_for_module(DEFAULT_MODULE_ID),

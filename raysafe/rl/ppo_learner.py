@@ -105,9 +105,7 @@ class Assemble(ConnectorV2):
             values = module.unwrapped().compute_values({Columns.OBS: obs_tensor}).cpu().numpy()
         values_N = values[places]
         next_values_N = np.where(terminated_N, 0.0, values[places + 1])
-        advantages_N = gae(
-            rewards_of(batch, episodes), values_N, next_values_N, last_N, gamma=self.gamma, lam=self.lam
-        )
+        advantages_N = gae(rewards_of(batch, episodes), values_N, next_values_N, last_N, gamma=self.gamma, lam=self.lam)
         spread = max(1e-4, float(advantages_N.std()))
         columns = {
             Columns.ACTIONS: np.concatenate([episode.actions.data for episode in episodes]),

@@ -84,6 +84,8 @@ class VectorRunner(SingleAgentEnvRunner):
             )
         if self._carried is None or force_reset or self._needs_initial_reset:
             self._carried = self._reset()
+        # once, and not for every step as forward_exploration does: it walks through all submodules
+        self.module.eval()
         rollout = Rollout(self._carried.obs_ND, self._carried.infos, self._carried.done_N)
         while rollout.steps < num_timesteps:
             self._step(rollout, explore)
@@ -123,9 +125,9 @@ class VectorRunner(SingleAgentEnvRunner):
         batch = {Columns.OBS: torch.from_numpy(rollout.obs[-1]).to(self._device)}
         if explore:
             taken = self.num_env_steps_sampled_lifetime + rollout.steps * (self.config.num_env_runners or 1)
-            out = self.module.forward_exploration(batch, t=taken)
+            out = self.module._forward_exploration(batch, t=taken)
         else:
-            out = self.module.forward_inference(batch)
+            out = self.module._forward_inference(batch)
         inputs = out.get(Columns.ACTION_DIST_INPUTS)
         extra: dict[str, NDArray[Any]] = {}
         if Columns.ACTIONS in out:
@@ -140,9 +142,7 @@ class VectorRunner(SingleAgentEnvRunner):
             extra[Columns.ACTION_DIST_INPUTS] = inputs.cpu().numpy()
         actions_N = actions.cpu().numpy()
         obs_ND, rewards_N, terminated_N, truncated_N, infos = self._vector.step(self._bounded(actions_N))
-        rollout.add(
-            actions_N, rewards_N, terminated_N, truncated_N, self._ready(obs_ND), self._listed(infos), extra
-        )
+        rollout.add(actions_N, rewards_N, terminated_N, truncated_N, self._ready(obs_ND), self._listed(infos), extra)
 
     def _bounded(self, actions_N: NDArray[Any]) -> NDArray[Any]:
         """What the environment gets for the policy's own actions."""

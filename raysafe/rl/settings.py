@@ -46,4 +46,5 @@ class EvaluationSettings(Config):
     every: int = Field(default=20_000, ge=1, description="Environment steps between evaluations.")
     episodes: int = Field(default=20, ge=1, description="Episodes of each; always the same seeds.")
     explore: bool = Field(default=False, description="Draw actions as in training instead of taking the likeliest.")
+    longest: int = Field(default=10_000, ge=1, description="An episode that goes on for so many steps is cut there.")
     frames: int = Field(default=12, ge=0, description="Frames of an episode that the report shows; 0 for none.")

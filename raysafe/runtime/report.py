@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -34,6 +35,8 @@ pre { background: var(--card); border-radius: 8px; padding: 1rem; overflow-x: au
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.2rem;
   margin-top: 1rem; }
 figure { margin: 0; background: var(--card); border-radius: 8px; padding: .8rem; }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; margin-top: 1rem; }
+.strip img { width: 100%; image-rendering: pixelated; }
 figure svg { width: 100%; height: auto; }
 figcaption { font-size: .9rem; font-weight: 600; padding: 0 0 .3rem .2rem; }
 details summary { cursor: pointer; color: var(--accent); }
@@ -45,12 +48,14 @@ details summary { cursor: pointer; color: var(--accent); }
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of a report: a sentence or two, then a table (first row: headings), then plots."""
+    """A titled part of a report: a sentence or two, a table (first row: headings), plots, a strip of PNG pictures."""
 
     title: str
     text: str = ""
     table: Sequence[Sequence[Any]] = ()
     plots: Mapping[str, Sequence[Series] | Sequence[Bars]] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    """PNG files by what stands below them."""
 
 
 def write_report(run: Run, *, title: str | None = None, sections: Sequence[Section] = ()) -> None:
@@ -108,7 +113,19 @@ def _heading(run: Run, title: str) -> str:
 
 def _section(section: Section) -> str:
     text = "".join(f"<p>{escape(part)}</p>" for part in section.text.split("\n\n") if part)
-    return f"<h2>{escape(section.title)}</h2>{text}{table_html(section.table)}{_plots(section.plots)}"
+    parts = f"{text}{table_html(section.table)}{_plots(section.plots)}{_pictures(section.pictures)}"
+    return f"<h2>{escape(section.title)}</h2>{parts}"
+
+
+def _pictures(pictures: Mapping[str, bytes]) -> str:
+    if not pictures:
+        return ""
+    figures = (
+        f'<figure><img src="data:image/png;base64,{b64encode(content).decode()}" alt="{escape(name)}">'
+        f"<figcaption>{escape(name)}</figcaption></figure>"
+        for name, content in pictures.items()
+    )
+    return f'<div class="strip">{"".join(figures)}</div>'
 
 
 def _evidence(evidence: Sequence[Evidence]) -> str:
