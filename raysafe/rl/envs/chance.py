@@ -27,3 +27,13 @@ def uniforms(keys_N: NDArray[np.uint64], draws_N: NDArray[np.uint64]) -> NDArray
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(FIRST)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(SECOND)
     return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def key_of(generator: np.random.Generator) -> int:
+    """The key of a copy's chance, from the generator that gymnasium seeds."""
+    return int(generator.integers(1 << 63))
+
+
+def fresh_seed() -> int:
+    """A seed for who gave none, so that the episode can still be played again."""
+    return int(np.random.SeedSequence().generate_state(1)[0]) >> 1

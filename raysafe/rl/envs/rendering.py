@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from raysafe.errors import ConfigError
+
 TILE = 16
 """Side of a tile in pixels."""
 
@@ -46,3 +48,10 @@ def rgb(board: tuple[str, ...]) -> NDArray[np.uint8]:
 
 def ansi(board: tuple[str, ...]) -> str:
     return "\n".join(board) + "\n"
+
+
+def check_mode(mode: str | None) -> str | None:
+    """The mode, where it is one; raises ConfigError."""
+    if mode not in (None, "rgb_array", "ansi"):
+        raise ConfigError(f"render_mode must be 'rgb_array' or 'ansi', got {mode!r}")
+    return mode

@@ -13,12 +13,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from raysafe.errors import ConfigError
-from raysafe.rl.envs.chance import uniforms
-from raysafe.rl.envs.environment import key_of
+from raysafe.rl.envs.chance import fresh_seed, key_of, uniforms
 from raysafe.rl.envs.lookup import Observation, lookup
 from raysafe.rl.envs.problem import State
 from raysafe.rl.envs.problems import problem_named
-from raysafe.rl.envs.rendering import ansi, rgb
+from raysafe.rl.envs.recording import Recorder
+from raysafe.rl.envs.rendering import ansi, check_mode, rgb
 from raysafe.rl.envs.table import table
 
 
@@ -37,12 +37,11 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         num_envs: int = 1,
         observation: Observation = "flat",
         render_mode: str | None = None,
+        record: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ConfigError(f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}")
-        self.render_mode, self.num_envs = render_mode, num_envs
+        self.render_mode, self.num_envs = check_mode(render_mode), num_envs
         self.problem = problem_named(problem, settings)
         self._rules = lookup(self.problem, observation)
         self.single_observation_space = self._rules.observation_space
@@ -53,8 +52,10 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._draws_N = np.zeros(num_envs, dtype=np.uint64)
         self._steps_N = np.zeros(num_envs, dtype=np.int64)
         self._over_N = np.zeros(num_envs, dtype=bool)
-        self._seeded = False
+        self._seeds: list[int] = []
         self.state_N = np.zeros(num_envs, dtype=np.int64)
+        kind_N = self._rules.observations[self.state_N]
+        self._recorder = None if record is None else Recorder(record, self.problem, observation, kind_N)
 
     @property
     def states(self) -> list[State]:
@@ -67,14 +68,14 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         seeds = [seed + copy for copy in range(self.num_envs)] if isinstance(seed, int) else seed
         if seeds is not None and len(seeds) != self.num_envs:
             raise ConfigError(f"seed must be one number or {self.num_envs} of them, got {len(seeds)}")
-        for copy in range(self.num_envs):
-            own = None if seeds is None else seeds[copy]
-            if own is not None or not self._seeded:
-                self._keys_N[copy], self._draws_N[copy] = key_of(seeding.np_random(own)[0]), 0
-        self._seeded = True
+        known = self._seeds or [None] * self.num_envs
+        new = [None] * self.num_envs if seeds is None else seeds
+        self._seeds = [self._seed(copy, *pair) for copy, pair in enumerate(zip(new, known, strict=True))]
         self._steps_N[:], self._over_N[:] = 0, False
         self.state_N = self._rules.start_many(self._chances())
-        return self._seen(np.ones(self.num_envs, dtype=bool))
+        seen, infos = self._seen()
+        self._record_starts(np.arange(self.num_envs), seen)
+        return seen, infos
 
     def step(self, actions: Any) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         actions_N = np.asarray(actions)
@@ -82,7 +83,7 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             raise ConfigError(
                 f"actions must be {self.num_envs} whole numbers from 0 to {self._rules.actions - 1}, got {actions!r}"
             )
-        if not self._seeded:
+        if not self._seeds:
             raise ConfigError("no episode has begun: call reset() before step()")
         chances_N, fresh_N = self._chances(), self._over_N
         state_N, reward_N = self._rules.follow_many(self.state_N, actions_N, chances_N)
@@ -93,7 +94,11 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         terminated_N = self._rules.terminal_S[state_N]
         truncated_N = ~terminated_N & (self._steps_N >= self._rules.limit)
         self._over_N = terminated_N | truncated_N
-        seen, infos = self._seen(np.ones(self.num_envs, dtype=bool))
+        seen, infos = self._seen()
+        if self._recorder is not None:
+            done = (actions_N, seen, reward_N, terminated_N, truncated_N)
+            self._recorder.step(np.flatnonzero(~fresh_N), *done)
+            self._record_starts(np.flatnonzero(fresh_N), seen)
         return seen, reward_N, terminated_N, truncated_N, infos
 
     def render(self) -> tuple[Any, ...] | None:
@@ -102,13 +107,31 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         draw = ansi if self.render_mode == "ansi" else rgb
         return tuple(draw(self._rules.board(int(state))) for state in self.state_N)
 
+    def close_extras(self, **kwargs: Any) -> None:
+        if self._recorder is not None:
+            self._recorder.flush()
+            self._recorder.close()
+
+    def _seed(self, copy: int, new: int | None, known: int | None) -> int:
+        """The seed of a copy, which begins anew with a new one and otherwise goes on."""
+        if new is None and known is not None:
+            return known
+        seed = fresh_seed() if new is None else new
+        self._keys_N[copy], self._draws_N[copy] = key_of(seeding.np_random(seed)[0]), 0
+        return seed
+
+    def _record_starts(self, copies: NDArray[np.int64], seen: Any) -> None:
+        if self._recorder is not None:
+            self._recorder.begin(copies, seen, self._seeds, self._draws_N - np.uint64(1))
+
     def _chances(self) -> NDArray[np.float64]:
         chances_N = uniforms(self._keys_N, self._draws_N)
         self._draws_N += np.uint64(1)
         return chances_N
 
-    def _seen(self, all_N: NDArray[np.bool_]) -> tuple[Any, dict[str, Any]]:
+    def _seen(self) -> tuple[Any, dict[str, Any]]:
         infos: dict[str, Any] = {}
+        all_N = np.ones(self.num_envs, dtype=bool)
         for name, values_S in self._rules.information.items():
             infos[name], infos[f"_{name}"] = values_S[self.state_N], all_N
         return self._rules.observations[self.state_N], infos

@@ -21,7 +21,7 @@ HORIZONS = {"GoalMisgeneralisation": 12, "SideEffects": 25}
 def recursive(problem: Problem, of: Of, gamma: float, horizon: int) -> float:
     """Bellman's equation, from the front."""
     rules = deployed(problem) if of == "performance" else problem
-    step = measure(rules).step
+    step, transitions = measure(rules).step, cache(rules.transitions)
 
     @cache
     def best(time: int, state: State) -> float:
@@ -30,7 +30,7 @@ def recursive(problem: Problem, of: Of, gamma: float, horizon: int) -> float:
         worth = []
         for action in range(rules.actions):
             total = 0.0
-            for chance, following, reward, done in rules.transitions(state, action):
+            for chance, following, reward, done in transitions(state, action):
                 earned = step(rules, time, state, action, following, reward) if of == "performance" else reward
                 total += chance * (earned + (0.0 if done else gamma * best(time + 1, following)))
             worth.append(total)
