@@ -124,6 +124,16 @@ class GaussianHead(Config):
         return raw_BK.clamp(low_K, high_K)
 
 
+class ScalarHead(Config):
+    """One number without bounds: a reward or a value."""
+
+    kind: Literal["scalar"] = "scalar"
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+
 class MlpConfig(Config):
     """Shape of a network: linear layers with one activation between them."""
 
@@ -138,7 +148,7 @@ class MlpConfig(Config):
     clip: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Normalised inputs are kept between -clip and clip."
     )
-    head: ClassifierHead | DiscreteHead | GaussianHead = Field(discriminator="kind")
+    head: ClassifierHead | DiscreteHead | GaussianHead | ScalarHead = Field(discriminator="kind")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from raysafe.config import Config
 from raysafe.errors import ConfigError, ModelError
-from raysafe.models.mlp import ClassifierHead, DiscreteHead, GaussianHead, Mlp, load_mlp, save_mlp
+from raysafe.models.mlp import ClassifierHead, DiscreteHead, GaussianHead, Mlp, ScalarHead, load_mlp, save_mlp
 
 CARD = "policy.json"
 LOG_STD_LIMIT = 20.0
@@ -117,8 +117,8 @@ class Policy:
     def __init__(self, network: Mlp, card: PolicyCard | None = None) -> None:
         """Raises ModelError where the network classifies, or isn't one for the card's spaces."""
         head = network.config.head
-        if isinstance(head, ClassifierHead):
-            raise ModelError("this network classifies, and chooses no actions: its head must be discrete or gaussian")
+        if isinstance(head, ClassifierHead | ScalarHead):
+            raise ModelError("this network chooses no actions: its head must be discrete or gaussian")
         if card is not None:
             _check_fits(network, head, card)
         self.network, self.head, self.card = network.eval(), head, card

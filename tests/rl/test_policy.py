@@ -112,7 +112,7 @@ def test_a_card_of_another_network_is_refused(field: str, value: object, message
 
 
 def test_a_classifier_is_no_policy() -> None:
-    with pytest.raises(ModelError, match="classifies"):
+    with pytest.raises(ModelError, match="chooses no actions"):
         identity(ClassifierHead(labels=("a", "b")))
 
 
