@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from raysafe.config import Job
 from raysafe.rl.dqn import DQNSettings
+from raysafe.rl.learned_reward import LearnedReward
 from raysafe.rl.ppo import PPOSettings
 from raysafe.rl.settings import EvaluationSettings, SamplingSettings
 from raysafe.rl.shaping_settings import ShapingSettings
@@ -40,6 +41,9 @@ class RLJob(Job):
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     shaping: ShapingSettings | None = Field(default=None, description="Something is added to the reward in training.")
+    learned_reward: LearnedReward | None = Field(
+        default=None, description="Learn the reward from comparisons of what the agent does."
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="Latest checkpoints kept, besides the best.")
 
     @model_validator(mode="after")

@@ -1,40 +1,64 @@
-"""A reward learned from comparisons of what the agent does, in place of the environment's or beside it.
+"""A reward learned from comparisons of what the agent does, in place of the environment's or beside it: the settings.
 
 After Christiano et al. (2017) and PEBBLE (Lee et al. 2021): train, cut fragments out of what the agent did, ask which
-of two is better where the reward ensemble disagrees, fit it anew, go on. The agent's loss sees the learned reward
-alone; metrics and evaluations keep the environment's own, which is what makes the one a test of the other.
+of two is better where the reward ensemble disagrees, fit it anew, go on (preference_loop.py). The agent's loss sees the
+learned reward alone; metrics and evaluations keep the environment's own, which makes each a test of the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from raysafe.config import Config
-from raysafe.data.comparisons import Comparison, read_comparisons, write_comparisons
-from raysafe.data.trajectories import Trajectory
 from raysafe.errors import ConfigError
-from raysafe.rl.comparison_state import packed, unpacked
-from raysafe.rl.extension import Extension, add_callback, add_learner_connector
-from raysafe.rl.fragments import FragmentPool
-from raysafe.rl.preference_model import PreferenceModel, PreferenceModelConfig
-from raysafe.rl.queries import Pair, QueryConfig, choose
 from raysafe.rl.raters import SyntheticRater
-from raysafe.rl.transitions import TransitionShape, flatten_observations, shape_of
+from raysafe.rl.transitions import Sees
 
 if TYPE_CHECKING:
-    from ray.rllib.algorithms.algorithm import Algorithm
-    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-
-    from raysafe.rl.environment import EnvMaker
     from raysafe.rl.job import RLJob
+    from raysafe.rl.preference_loop import LearnedRewardExtension
 
-AUDITED_FRAGMENTS = 200
-"""The latest ones, on which true and learned return are compared at each iteration."""
+
+class PreferenceModelConfig(Config):
+    """The ensemble and how it is fitted."""
+
+    members: int = Field(default=3, ge=1, le=64, description="Networks in the ensemble.")
+    hidden: tuple[int, ...] = Field(default=(64, 64), description="Features of each hidden layer.")
+    activation: Literal["relu", "tanh", "silu", "gelu", "elu"] = Field(
+        default="silu", description="After each hidden layer."
+    )
+    sees: Sees = Field(default="state-action", description="What a step's reward depends on.")
+    learning_rate: float = Field(default=3e-3, gt=0, description="Of AdamW, falling to 0 along a cosine.")
+    weight_decay: float = Field(default=1e-2, ge=0, description="Of AdamW.")
+    epochs: int = Field(default=30, ge=1, description="Passes over the comparisons at each fit, from fresh weights.")
+    batch_size: int = Field(default=64, ge=1, description="Comparisons a step.")
+    label_smoothing: float = Field(
+        default=0.02, ge=0, lt=0.5, description="Share of answers taken to be wrong, whatever they say."
+    )
+    held_out: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the comparisons that are measured on and not learned from."
+    )
+    bootstrap: bool = Field(default=True, description="Each member draws its own comparisons, with replacement.")
+    normalise: Literal["standard", "scale"] = Field(
+        default="standard",
+        description="Rewards of mean 0 and deviation 1 over what the agent does, or only the deviation. Where episodes "
+        "end by themselves a shift changes the task: use scale there.",
+    )
+
+
+class QueryConfig(Config):
+    """How the next questions are chosen."""
+
+    choice: Literal["random", "spread", "bald"] = Field(
+        default="spread", description="At random, or by the ensemble's disagreement: spread of the gap, or information."
+    )
+    candidates: int = Field(default=10, ge=1, description="Random pairs looked at, for each that is asked about.")
+    diverse: bool = Field(
+        default=True,
+        description="Of the most uncertain pairs, twice as many as wanted, take those far from each other.",
+    )
 
 
 class LearnedReward(Config):
@@ -93,167 +117,6 @@ class LearnedReward(Config):
                 "sampling.normalise must be false with learned_reward: a reward of observations whose scale drifts "
                 "would drift with it"
             )
+        from raysafe.rl.preference_loop import LearnedRewardExtension
+
         return LearnedRewardExtension(self, job.steps, job.seed)
-
-
-class LearnedRewardExtension(Extension):
-    """The loop around a training: gather, ask, fit, hand the new reward to the learners."""
-
-    def __init__(self, settings: LearnedReward, steps: int, seed: int) -> None:
-        self.settings, self.steps, self.seed = settings, steps, seed
-        self.pool = FragmentPool(settings.fragment_length, settings.pool)
-        self.comparisons: list[Comparison] = []
-        self.asked = 0
-        self.rounds = 0
-        self.figures: dict[str, float] = {}
-        """Of the last fit."""
-        self._model: PreferenceModel | None = None
-
-    @property
-    def model(self) -> PreferenceModel:
-        assert self._model is not None, "the extension hasn't been applied"
-        return self._model
-
-    def apply(self, config: AlgorithmConfig) -> None:
-        from raysafe.rl.reward_connector import Actions, GatherSteps, RewardConnector
-
-        maker: EnvMaker = config.env_config["maker"]
-        env = maker.make()
-        self._observations, actions = env.observation_space, env.action_space
-        env.close()
-        shape = shape_of(self._observations, actions, self.settings.model.sees)
-        self._model = PreferenceModel(self.settings.model, shape, seed=self.seed)
-        self._actions = Actions(actions, normalised=bool(config.normalize_actions), clipped=bool(config.clip_actions))
-        if self.settings.recorded is not None:
-            self.comparisons = read_comparisons(self.settings.recorded)
-            self._fit([side for found in self.comparisons for side in (found.a, found.b)])
-        keep = 1.0 if self.settings.mode == "add" else 0.0
-        observations, to_env, weight, model = self._observations, self._actions, self.settings.weight, self._model
-        add_learner_connector(
-            config,
-            lambda *_: RewardConnector(observations, to_env, LearnedSteps(model), keep=keep, weight=weight),
-        )
-        add_callback(config, GatherSteps)
-
-    def after_iteration(self, algorithm: Algorithm, step: int) -> Mapping[str, float]:
-        self._gather(algorithm)
-        due = self.settings.wanted(step / self.steps) - self.asked
-        if due > 0 and len(self.pool.fragments) > 1:
-            self.ask(due)
-            self._hand_over(algorithm)
-        return {f"learned_reward/{name}": value for name, value in (self.figures | self.audit()).items()}
-
-    def ask(self, count: int) -> None:
-        """Have pairs compared, and fit to all comparisons so far."""
-        draw = np.random.default_rng((self.seed, self.rounds))
-        fitted = self.model if self.model.fits else None
-        pairs: Sequence[Pair] = choose(self.settings.queries, list(self.pool.fragments), count, fitted, draw)
-        self.comparisons += self.settings.rater.compare(pairs, draw)
-        self.asked += len(pairs)
-        self.rounds += 1
-        if self.settings.keep_in is not None:
-            write_comparisons(self.comparisons, self.settings.keep_in)
-        self._fit(self.pool.fragments)
-
-    def audit(self) -> dict[str, float]:
-        """True against learned return over the latest fragments: what the agent is paid, and what it is worth."""
-        latest = [found for found in list(self.pool.fragments)[-AUDITED_FRAGMENTS:] if found.rewards_T is not None]
-        if len(latest) < 2 or not self.model.fits:
-            return {}
-        true_N = np.array([found.rewards_T.sum() for found in latest if found.rewards_T is not None])
-        learned_N = np.array([self.model.rewards(self.model.shape.encode_trajectory(found)).sum() for found in latest])
-        return {
-            "true_fragment_return": float(true_N.mean()),
-            "learned_fragment_return": float(learned_N.mean()),
-            "correlation": _correlation(true_N, learned_N),
-            "ended_early": float(self.pool.ended_early),
-        }
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state(),
-            "comparisons": packed(self.comparisons),
-            "asked": self.asked,
-            "rounds": self.rounds,
-            "figures": dict(self.figures),
-        }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.comparisons = unpacked(state["comparisons"])
-        self.asked, self.rounds = int(state["asked"]), int(state["rounds"])
-        self.figures = {name: float(value) for name, value in state["figures"].items()}
-        self.model.set_state(state["model"])
-
-    def _fit(self, seen: Sequence[Trajectory] | Any) -> None:
-        fit = self.model.fit(self.comparisons, list(seen))
-        self.figures = {
-            "comparisons": float(len(self.comparisons)),
-            "loss": fit.loss,
-            "accuracy": fit.accuracy,
-            "held_out_loss": fit.held_out_loss,
-            "held_out_accuracy": fit.held_out_accuracy,
-        }
-
-    def _gather(self, algorithm: Algorithm) -> None:
-        from raysafe.rl.reward_connector import take_chunks
-
-        group = algorithm.env_runner_group
-        assert group is not None
-        for chunks in group.foreach_env_runner(take_chunks):
-            for episode, obs, actions, rewards, terminated, truncated in chunks or []:
-                obs_T1D = flatten_observations(self._observations, obs)
-                self.pool.add(
-                    episode, obs_T1D, self._actions(actions), rewards, terminated=terminated, truncated=truncated
-                )
-
-    def _hand_over(self, algorithm: Algorithm) -> None:
-        """The same reward for every learner."""
-        arrays = self.model.state()
-        algorithm.learner_group.foreach_learner(_Update(arrays))
-
-
-class LearnedSteps:
-    """The step rewards of a preference model; 0 until it has been fitted."""
-
-    def __init__(self, model: PreferenceModel) -> None:
-        self.model = model
-
-    def __call__(
-        self, obs_TD: NDArray[np.float32], actions_T: NDArray[Any], next_obs_TD: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
-        if not self.model.fits:
-            return np.zeros(len(actions_T))
-        return self.model.rewards(self.model.shape.encode(obs_TD, actions_T, next_obs_TD))
-
-
-class _Update:
-    """Puts a model's arrays into a learner's connector."""
-
-    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.arrays = arrays
-
-    def __call__(self, learner: Any, **_: Any) -> None:
-        from raysafe.rl.reward_connector import RewardConnector
-
-        for connector in learner._learner_connector.connectors:
-            if isinstance(connector, RewardConnector) and isinstance(connector.step_rewards, LearnedSteps):
-                connector.step_rewards.model.set_state(self.arrays)
-
-
-def reward_table(model: PreferenceModel, obs_SD: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(S, A): the learned reward of each discrete action in each state that is listed; raises ConfigError for a
-    reward that depends on the next state, of which there is more than one."""
-    shape: TransitionShape = model.shape
-    if shape.actions is None or shape.sees == "transition":
-        raise ConfigError(f"a table needs discrete actions and rewards of state or state-action, not of {shape.sees}")
-    states, actions = len(obs_SD), shape.actions
-    obs_ND = np.repeat(obs_SD, actions, axis=0)
-    steps_NF = shape.encode(obs_ND, np.tile(np.arange(actions), states), obs_ND)
-    return model.rewards(steps_NF).reshape(states, actions)
-
-
-def _correlation(a_N: NDArray[np.float64], b_N: NDArray[np.float64]) -> float:
-    """Pearson's; nan where one of both doesn't vary."""
-    if min(a_N.std(), b_N.std()) < 1e-12:
-        return float("nan")
-    return float(np.corrcoef(a_N, b_N)[0, 1])

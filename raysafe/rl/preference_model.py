@@ -11,50 +11,24 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
 from raysafe.alignment.losses import bradley_terry_loss
-from raysafe.config import Config
 from raysafe.data.comparisons import Comparison
 from raysafe.data.trajectories import Trajectory
 from raysafe.errors import ModelError, TrainingError
-from raysafe.models.mlp import Activation, Mlp, MlpConfig, ScalarHead, load_mlp, save_mlp
-from raysafe.rl.transitions import Sees, TransitionShape
+from raysafe.models.mlp import Mlp, MlpConfig, ScalarHead, load_mlp, save_mlp
+from raysafe.rl.learned_reward import PreferenceModelConfig
+from raysafe.rl.transitions import TransitionShape
 
 _LEAST_STD = 1e-3
 _STATE = "preference_model.json"
-
-
-class PreferenceModelConfig(Config):
-    """The ensemble and how it is fitted."""
-
-    members: int = Field(default=3, ge=1, le=64, description="Networks in the ensemble.")
-    hidden: tuple[int, ...] = Field(default=(64, 64), description="Features of each hidden layer.")
-    activation: Activation = Field(default="silu", description="After each hidden layer.")
-    sees: Sees = Field(default="state-action", description="What a step's reward depends on.")
-    learning_rate: float = Field(default=3e-3, gt=0, description="Of AdamW, falling to 0 along a cosine.")
-    weight_decay: float = Field(default=1e-2, ge=0, description="Of AdamW.")
-    epochs: int = Field(default=30, ge=1, description="Passes over the comparisons at each fit, from fresh weights.")
-    batch_size: int = Field(default=64, ge=1, description="Comparisons a step.")
-    label_smoothing: float = Field(
-        default=0.02, ge=0, lt=0.5, description="Share of answers taken to be wrong, whatever they say."
-    )
-    held_out: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the comparisons that are measured on and not learned from."
-    )
-    bootstrap: bool = Field(default=True, description="Each member draws its own comparisons, with replacement.")
-    normalise: Literal["standard", "scale"] = Field(
-        default="standard",
-        description="Rewards of mean 0 and deviation 1 over what the agent does, or only the deviation. Where episodes "
-        "end by themselves a shift changes the task: use scale there.",
-    )
 
 
 class Fit(NamedTuple):

@@ -8,32 +8,17 @@ uncertain pairs are often nearly the same question; among them those far from ea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from raysafe.config import Config
 from raysafe.data.trajectories import Trajectory
 from raysafe.feedback.active import MEASURES
 from raysafe.rl.fragments import random_pairs
+from raysafe.rl.learned_reward import QueryConfig
 from raysafe.rl.preference_model import PreferenceModel
 
 Pair = tuple[Trajectory, Trajectory]
-
-
-class QueryConfig(Config):
-    """How the next questions are chosen."""
-
-    choice: Literal["random", "spread", "bald"] = Field(
-        default="spread", description="At random, or by the ensemble's disagreement: spread of the gap, or information."
-    )
-    candidates: int = Field(default=10, ge=1, description="Random pairs looked at, for each that is asked about.")
-    diverse: bool = Field(
-        default=True,
-        description="Of the most uncertain pairs, twice as many as wanted, take those far from each other.",
-    )
 
 
 def choose(

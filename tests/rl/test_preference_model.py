@@ -12,7 +12,8 @@ from raysafe.data.comparisons import Comparison
 from raysafe.data.trajectories import Trajectory
 from raysafe.errors import ModelError, TrainingError
 from raysafe.rl.fragments import random_pairs
-from raysafe.rl.preference_model import PreferenceModel, PreferenceModelConfig, preference_loss
+from raysafe.rl.learned_reward import PreferenceModelConfig
+from raysafe.rl.preference_model import PreferenceModel, preference_loss
 from raysafe.rl.raters import SyntheticRater
 from raysafe.rl.transitions import TransitionShape
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from raysafe.rl.learned_reward import QueryConfig
 from raysafe.rl.preference_model import PreferenceModel
-from raysafe.rl.queries import QueryConfig, choose, spread_out
+from raysafe.rl.queries import choose, spread_out
 from tests.rl.test_preference_model import QUICK, SHAPE, compared, walks
 
 

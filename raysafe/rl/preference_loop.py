@@ -1,0 +1,192 @@
+"""The loop around a training whose reward is learned: gather, ask, fit, hand the new reward to the learners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysafe.data.comparisons import Comparison, read_comparisons, write_comparisons
+from raysafe.data.trajectories import Trajectory
+from raysafe.errors import ConfigError
+from raysafe.rl.comparison_state import packed, unpacked
+from raysafe.rl.extension import Extension, add_callback, add_learner_connector
+from raysafe.rl.fragments import FragmentPool
+from raysafe.rl.learned_reward import LearnedReward
+from raysafe.rl.preference_model import PreferenceModel
+from raysafe.rl.queries import Pair, choose
+from raysafe.rl.transitions import TransitionShape, flatten_observations, shape_of
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from raysafe.rl.environment import EnvMaker
+
+AUDITED_FRAGMENTS = 200
+"""The latest ones, on which true and learned return are compared at each iteration."""
+
+
+class LearnedRewardExtension(Extension):
+    """Lives in the driver; its learners have copies of the reward."""
+
+    def __init__(self, settings: LearnedReward, steps: int, seed: int) -> None:
+        self.settings, self.steps, self.seed = settings, steps, seed
+        self.pool = FragmentPool(settings.fragment_length, settings.pool)
+        self.comparisons: list[Comparison] = []
+        self.asked = 0
+        self.rounds = 0
+        self.figures: dict[str, float] = {}
+        """Of the last fit."""
+        self._model: PreferenceModel | None = None
+
+    @property
+    def model(self) -> PreferenceModel:
+        assert self._model is not None, "the extension hasn't been applied"
+        return self._model
+
+    def apply(self, config: AlgorithmConfig) -> None:
+        from raysafe.rl.reward_connector import Actions, GatherSteps, RewardConnector
+
+        maker: EnvMaker = config.env_config["maker"]
+        env = maker.make()
+        self._observations, actions = env.observation_space, env.action_space
+        env.close()
+        shape = shape_of(self._observations, actions, self.settings.model.sees)
+        self._model = PreferenceModel(self.settings.model, shape, seed=self.seed)
+        self._actions = Actions(actions, normalised=bool(config.normalize_actions), clipped=bool(config.clip_actions))
+        if self.settings.recorded is not None:
+            self.comparisons = read_comparisons(self.settings.recorded)
+            self._fit([side for found in self.comparisons for side in (found.a, found.b)])
+        keep = 1.0 if self.settings.mode == "add" else 0.0
+        observations, to_env, weight, model = self._observations, self._actions, self.settings.weight, self._model
+        add_learner_connector(
+            config,
+            lambda *_: RewardConnector(observations, to_env, LearnedSteps(model), keep=keep, weight=weight),
+        )
+        add_callback(config, GatherSteps)
+
+    def after_iteration(self, algorithm: Algorithm, step: int) -> Mapping[str, float]:
+        self._gather(algorithm)
+        due = self.settings.wanted(step / self.steps) - self.asked
+        if due > 0 and len(self.pool.fragments) > 1:
+            self.ask(due)
+            self._hand_over(algorithm)
+        return {f"learned_reward/{name}": value for name, value in (self.figures | self.audit()).items()}
+
+    def ask(self, count: int) -> None:
+        """Have pairs compared, and fit to all comparisons so far."""
+        draw = np.random.default_rng((self.seed, self.rounds))
+        fitted = self.model if self.model.fits else None
+        pairs: Sequence[Pair] = choose(self.settings.queries, list(self.pool.fragments), count, fitted, draw)
+        self.comparisons += self.settings.rater.compare(pairs, draw)
+        self.asked += len(pairs)
+        self.rounds += 1
+        if self.settings.keep_in is not None:
+            write_comparisons(self.comparisons, self.settings.keep_in)
+        self._fit(self.pool.fragments)
+
+    def audit(self) -> dict[str, float]:
+        """True against learned return over the latest fragments: what the agent is paid, and what it is worth."""
+        latest = [found for found in list(self.pool.fragments)[-AUDITED_FRAGMENTS:] if found.rewards_T is not None]
+        if len(latest) < 2 or not self.model.fits:
+            return {}
+        true_N = np.array([found.rewards_T.sum() for found in latest if found.rewards_T is not None])
+        learned_N = np.array([self.model.rewards(self.model.shape.encode_trajectory(found)).sum() for found in latest])
+        return {
+            "true_fragment_return": float(true_N.mean()),
+            "learned_fragment_return": float(learned_N.mean()),
+            "correlation": _correlation(true_N, learned_N),
+            "ended_early": float(self.pool.ended_early),
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state(),
+            "comparisons": packed(self.comparisons),
+            "asked": self.asked,
+            "rounds": self.rounds,
+            "figures": dict(self.figures),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.comparisons = unpacked(state["comparisons"])
+        self.asked, self.rounds = int(state["asked"]), int(state["rounds"])
+        self.figures = {name: float(value) for name, value in state["figures"].items()}
+        self.model.set_state(state["model"])
+
+    def _fit(self, seen: Sequence[Trajectory] | Any) -> None:
+        fit = self.model.fit(self.comparisons, list(seen))
+        self.figures = {
+            "comparisons": float(len(self.comparisons)),
+            "loss": fit.loss,
+            "accuracy": fit.accuracy,
+            "held_out_loss": fit.held_out_loss,
+            "held_out_accuracy": fit.held_out_accuracy,
+        }
+
+    def _gather(self, algorithm: Algorithm) -> None:
+        from raysafe.rl.reward_connector import take_chunks
+
+        group = algorithm.env_runner_group
+        assert group is not None
+        for chunks in group.foreach_env_runner(take_chunks):
+            for episode, obs, actions, rewards, terminated, truncated in chunks or []:
+                obs_T1D = flatten_observations(self._observations, obs)
+                self.pool.add(
+                    episode, obs_T1D, self._actions(actions), rewards, terminated=terminated, truncated=truncated
+                )
+
+    def _hand_over(self, algorithm: Algorithm) -> None:
+        """The same reward for every learner."""
+        arrays = self.model.state()
+        algorithm.learner_group.foreach_learner(_Update(arrays))
+
+
+class LearnedSteps:
+    """The step rewards of a preference model; 0 until it has been fitted."""
+
+    def __init__(self, model: PreferenceModel) -> None:
+        self.model = model
+
+    def __call__(
+        self, obs_TD: NDArray[np.float32], actions_T: NDArray[Any], next_obs_TD: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        if not self.model.fits:
+            return np.zeros(len(actions_T))
+        return self.model.rewards(self.model.shape.encode(obs_TD, actions_T, next_obs_TD))
+
+
+class _Update:
+    """Puts a model's arrays into a learner's connector."""
+
+    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.arrays = arrays
+
+    def __call__(self, learner: Any, **_: Any) -> None:
+        from raysafe.rl.reward_connector import RewardConnector
+
+        for connector in learner._learner_connector.connectors:
+            if isinstance(connector, RewardConnector) and isinstance(connector.step_rewards, LearnedSteps):
+                connector.step_rewards.model.set_state(self.arrays)
+
+
+def reward_table(model: PreferenceModel, obs_SD: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(S, A): the learned reward of each discrete action in each state that is listed; raises ConfigError for a
+    reward that depends on the next state, of which there is more than one."""
+    shape: TransitionShape = model.shape
+    if shape.actions is None or shape.sees == "transition":
+        raise ConfigError(f"a table needs discrete actions and rewards of state or state-action, not of {shape.sees}")
+    states, actions = len(obs_SD), shape.actions
+    obs_ND = np.repeat(obs_SD, actions, axis=0)
+    steps_NF = shape.encode(obs_ND, np.tile(np.arange(actions), states), obs_ND)
+    return model.rewards(steps_NF).reshape(states, actions)
+
+
+def _correlation(a_N: NDArray[np.float64], b_N: NDArray[np.float64]) -> float:
+    """Pearson's; nan where one of both doesn't vary."""
+    if min(a_N.std(), b_N.std()) < 1e-12:
+        return float("nan")
+    return float(np.corrcoef(a_N, b_N)[0, 1])
