@@ -45,6 +45,9 @@ class Extension(ABC):
     def set_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - most have none
         """The reverse of `state`; called after `apply` and after the algorithm is built."""
 
+    def restored(self, algorithm: Algorithm) -> None:  # noqa: B027 - most have nothing there
+        """Called when `set_state` is done: what learners and env runners have of it must follow."""
+
     def sections(self, run: Run) -> list[Section]:
         """What the report says of it."""
         return []

@@ -6,7 +6,7 @@ All have the same length but for those that an episode's end cuts short (Christi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,10 @@ class FragmentPool:
         if kept.steps >= self.length or ends:
             self._cut(episode, terminated=terminated, ends=ends)
         self.ended_early += terminated
+
+    def keep_open(self, episodes: Collection[str]) -> None:
+        """Forget the beginnings of other episodes: their environments were reset, and nothing follows."""
+        self._open = {name: kept for name, kept in self._open.items() if name in episodes}
 
     def _cut(self, episode: str, *, terminated: bool, ends: bool) -> None:
         kept = self._open.pop(episode)

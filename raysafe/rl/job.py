@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raysafe.rl.extension import Extension
 
 Algorithm = Literal["ppo", "dqn"]
-EXTENSIONS: tuple[str, ...] = ("shaping",)
+EXTENSIONS: tuple[str, ...] = ("shaping", "learned_reward")
 """Fields of RLJob whose configs, where they are set, have a method `extension(job)`; in the order of application."""
 
 

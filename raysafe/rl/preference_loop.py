@@ -16,6 +16,7 @@ from raysafe.rl.extension import Extension, add_callback, add_learner_connector
 from raysafe.rl.fragments import FragmentPool
 from raysafe.rl.learned_reward import LearnedReward
 from raysafe.rl.preference_model import PreferenceModel
+from raysafe.rl.preference_report import PREFIX, audit_section
 from raysafe.rl.queries import Pair, choose
 from raysafe.rl.transitions import TransitionShape, flatten_observations, shape_of
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
     from raysafe.rl.environment import EnvMaker
+    from raysafe.runtime.report import Section
+    from raysafe.runtime.run import Run
 
 AUDITED_FRAGMENTS = 200
 """The latest ones, on which true and learned return are compared at each iteration."""
@@ -74,7 +77,7 @@ class LearnedRewardExtension(Extension):
         if due > 0 and len(self.pool.fragments) > 1:
             self.ask(due)
             self._hand_over(algorithm)
-        return {f"learned_reward/{name}": value for name, value in (self.figures | self.audit()).items()}
+        return {f"{PREFIX}{name}": value for name, value in (self.figures | self.audit()).items()}
 
     def ask(self, count: int) -> None:
         """Have pairs compared, and fit to all comparisons so far."""
@@ -104,6 +107,7 @@ class LearnedRewardExtension(Extension):
 
     def state(self) -> dict[str, Any]:
         return {
+            "shape": self.model.shape.model_dump(),
             "model": self.model.state(),
             "comparisons": packed(self.comparisons),
             "asked": self.asked,
@@ -116,6 +120,12 @@ class LearnedRewardExtension(Extension):
         self.asked, self.rounds = int(state["asked"]), int(state["rounds"])
         self.figures = {name: float(value) for name, value in state["figures"].items()}
         self.model.set_state(state["model"])
+
+    def restored(self, algorithm: Algorithm) -> None:
+        self._hand_over(algorithm)
+
+    def sections(self, run: Run) -> list[Section]:
+        return [section for section in [audit_section(run)] if section is not None]
 
     def _fit(self, seen: Sequence[Trajectory] | Any) -> None:
         fit = self.model.fit(self.comparisons, list(seen))
@@ -132,12 +142,16 @@ class LearnedRewardExtension(Extension):
 
         group = algorithm.env_runner_group
         assert group is not None
+        going: set[str] = set()
         for chunks in group.foreach_env_runner(take_chunks):
             for episode, obs, actions, rewards, terminated, truncated in chunks or []:
+                going.add(episode)
                 obs_T1D = flatten_observations(self._observations, obs)
                 self.pool.add(
                     episode, obs_T1D, self._actions(actions), rewards, terminated=terminated, truncated=truncated
                 )
+
+        self.pool.keep_open(going)
 
     def _hand_over(self, algorithm: Algorithm) -> None:
         """The same reward for every learner."""
@@ -171,6 +185,23 @@ class _Update:
         for connector in learner._learner_connector.connectors:
             if isinstance(connector, RewardConnector) and isinstance(connector.step_rewards, LearnedSteps):
                 connector.step_rewards.model.set_state(self.arrays)
+
+
+def reward_model_of(run: Run, step: int | None = None) -> PreferenceModel:
+    """The reward that a run has learned, by its latest checkpoint or that of a step; raises ConfigError where it is of
+    a job that learned none."""
+    from raysafe.rl import checkpoint as checkpoints
+    from raysafe.rl.job import EXTENSIONS, RLJob
+
+    job = RLJob.parse(run.config, run.uri)
+    if job.learned_reward is None:
+        raise ConfigError(f"{run.uri} learned no reward: its learned_reward is empty")
+    place = [name for name in EXTENSIONS if getattr(job, name) is not None].index("learned_reward")
+    _, kept = checkpoints.read(run, checkpoints.complete_steps(run)[-1] if step is None else step)
+    state = kept["extensions"][place]
+    model = PreferenceModel(job.learned_reward.model, TransitionShape(**state["shape"]), seed=job.seed)
+    model.set_state(state["model"])
+    return model
 
 
 def reward_table(model: PreferenceModel, obs_SD: NDArray[np.float32]) -> NDArray[np.float64]:
