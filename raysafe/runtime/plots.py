@@ -36,8 +36,20 @@ class Bars:
     intervals: Sequence[tuple[float, float] | None] = ()
 
 
-def plot(items: Sequence[Series] | Sequence[Bars]) -> str:
-    """An SVG element of curves or of grouped bars."""
+@dataclass(frozen=True)
+class Heatmap:
+    """A number a cell of a grid, row by row from the top; nan where there is none."""
+
+    values: Sequence[Sequence[float]]
+
+
+Plotted = Sequence[Series] | Sequence[Bars] | Heatmap
+
+
+def plot(items: Plotted) -> str:
+    """An SVG element of curves, of grouped bars, or of a grid's cells."""
+    if isinstance(items, Heatmap):
+        return heat_map(items)
     curves = [item for item in items if isinstance(item, Series)]
     return line_plot(curves) if curves else bar_plot([item for item in items if isinstance(item, Bars)])
 
@@ -66,6 +78,22 @@ def bar_plot(groups: Sequence[Bars]) -> str:
                 axes.plot([place, place], interval, color=_INK, linewidth=1)
     axes.set_xticks(range(len(groups[0].labels)), groups[0].labels)
     _finish(axes, legend=len(groups) > 1)
+    return _svg(figure)
+
+
+def heat_map(heat: Heatmap) -> str:
+    """An SVG element of coloured cells, light for high and dark for low, with a scale beside them."""
+    import numpy as np
+
+    figure, axes = _figure()
+    # vector cells: an image would be scaled with blurred edges
+    mesh = axes.pcolormesh(np.ma.masked_invalid(np.asarray(heat.values, dtype=float)), cmap="viridis", linewidth=0)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    scale = figure.colorbar(mesh, ax=axes)
+    scale.ax.tick_params(colors=_INK, labelsize=8)
+    scale.outline.set_visible(False)  # type: ignore[operator]
     return _svg(figure)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from raysafe.records.evidence import Evidence
-from raysafe.runtime.plots import Bars, Series, plot
+from raysafe.runtime.plots import Plotted, Series, plot
 from raysafe.runtime.run import Run
 
 MAX_CELL_CHARACTERS = 2000
@@ -53,7 +53,7 @@ class Section:
     title: str
     text: str = ""
     table: Sequence[Sequence[Any]] = ()
-    plots: Mapping[str, Sequence[Series] | Sequence[Bars]] = field(default_factory=dict)
+    plots: Mapping[str, Plotted] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     """PNG files by what stands below them."""
 
@@ -156,7 +156,7 @@ def metric_plots(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Series]]
     return plots
 
 
-def _plots(plots: Mapping[str, Sequence[Series] | Sequence[Bars]]) -> str:
+def _plots(plots: Mapping[str, Plotted]) -> str:
     if not plots:
         return ""
     figures = (f"<figure><figcaption>{escape(n)}</figcaption>{plot(items)}</figure>" for n, items in plots.items())

@@ -8,7 +8,7 @@ import pytest
 
 from raysafe.config import Job
 from raysafe.records.evidence import Evidence
-from raysafe.runtime.plots import Bars, Series, line_plot, plot
+from raysafe.runtime.plots import Bars, Heatmap, Series, line_plot, plot
 from raysafe.runtime.report import MAX_CELL_CHARACTERS, Section, metric_plots, write_report
 from raysafe.runtime.run import Run
 
@@ -124,3 +124,9 @@ def test_bars_are_drawn_with_their_names_and_labels():
     before = Bars("before", ["unsafe", "over-refusal"], [0.6, 0.2], [(0.5, 0.7), None])
     svg = plot([before, Bars("after", ["unsafe", "over-refusal"], [0.05, 0.0])])
     assert all(word in svg for word in ("before", "after", "unsafe", "over-refusal"))
+
+
+def test_a_heat_map_leaves_cells_without_a_number_empty():
+    whole, holed = (plot(Heatmap([[1.0, 2.0], [3.0, last]])) for last in (4.0, float("nan")))
+    assert whole.startswith("<svg") and "http" not in whole.replace("http://www.w3.org", "")
+    assert whole.count("fill: #") > holed.count("fill: #")
