@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from raysafe.errors import ConfigError
 from raysafe.rl.envs.chance import fresh_seed, key_of, uniform
 from raysafe.rl.envs.lookup import Observation, lookup
-from raysafe.rl.envs.problem import State
+from raysafe.rl.envs.problem import Problem, State
 from raysafe.rl.envs.problems import problem_named
 from raysafe.rl.envs.recording import Recorder
 from raysafe.rl.envs.rendering import ansi, check_mode, rgb
@@ -21,7 +21,7 @@ ONLY = np.zeros(1, dtype=np.int64)
 
 
 class GridworldEnv(gymnasium.Env[Any, Any]):
-    """problem: a name in PROBLEMS; settings: its fields; record: a folder for what is done.
+    """problem: a name in PROBLEMS, with its settings, or one of your own; record: a folder for what is done.
 
     Each reset and each step uses one draw of chance. `reset(seed=s, options={"draw": n})` goes to the n-th: that is how
     an episode in the middle of a run is played again.
@@ -31,14 +31,14 @@ class GridworldEnv(gymnasium.Env[Any, Any]):
 
     def __init__(
         self,
-        problem: str,
+        problem: str | Problem,
         observation: Observation = "flat",
         render_mode: str | None = None,
         record: str | None = None,
         **settings: Any,
     ) -> None:
         self.render_mode = check_mode(render_mode)
-        self.problem = problem_named(problem, settings)
+        self.problem = problem if isinstance(problem, Problem) else problem_named(problem, settings)
         self._rules = lookup(self.problem, observation)
         self.observation_space = self._rules.observation_space
         self.action_space = gymnasium.spaces.Discrete(self._rules.actions)

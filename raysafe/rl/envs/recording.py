@@ -86,6 +86,7 @@ class Recorder:
         truncated_N: NDArray[np.bool_],
     ) -> None:
         """Steps were made in some copies; the arrays are for all of them."""
+        copies = copies[[self._began[copy] is not None for copy in copies.tolist()]]
         times = self._steps_N[copies]
         self._actions_TN[times, copies] = actions_N[copies]
         self._rewards_TN[times, copies] = rewards_N[copies]
@@ -93,6 +94,10 @@ class Recorder:
         self._steps_N[copies] += 1
         for copy in copies[(terminated_N | truncated_N)[copies]].tolist():
             self._end(copy, "terminated" if terminated_N[copy] else "truncated")
+
+    def forget(self) -> None:
+        """The episodes under way are others than were seen to begin."""
+        self._began = [None] * len(self._began)
 
     def flush(self) -> None:
         """Write all that there is, episodes under way as `open`."""

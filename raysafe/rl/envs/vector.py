@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from raysafe.errors import ConfigError
 from raysafe.rl.envs.chance import fresh_seed, key_of, uniforms
 from raysafe.rl.envs.lookup import Observation, lookup
-from raysafe.rl.envs.problem import State
+from raysafe.rl.envs.problem import Problem, State
 from raysafe.rl.envs.problems import problem_named
 from raysafe.rl.envs.recording import Recorder
 from raysafe.rl.envs.rendering import ansi, check_mode, rgb
@@ -23,7 +23,10 @@ from raysafe.rl.envs.table import table
 
 
 class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """Copy i is seeded with seed + i. Where an episode is over, the next step is a reset and its action isn't used."""
+    """Copy i is seeded with seed + i. Where an episode is over, the next step is a reset and its action isn't used.
+
+    problem: a name in PROBLEMS, with its settings, or one of your own.
+    """
 
     metadata: ClassVar[dict[str, Any]] = {
         "render_modes": ["rgb_array", "ansi"],
@@ -33,7 +36,7 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
-        problem: str,
+        problem: str | Problem,
         num_envs: int = 1,
         observation: Observation = "flat",
         render_mode: str | None = None,
@@ -42,7 +45,7 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     ) -> None:
         super().__init__()
         self.render_mode, self.num_envs = check_mode(render_mode), num_envs
-        self.problem = problem_named(problem, settings)
+        self.problem = problem if isinstance(problem, Problem) else problem_named(problem, settings)
         self._rules = lookup(self.problem, observation)
         self.single_observation_space = self._rules.observation_space
         self.single_action_space = gymnasium.spaces.Discrete(self._rules.actions)
@@ -51,7 +54,7 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._keys_N = np.zeros(num_envs, dtype=np.uint64)
         self._draws_N = np.zeros(num_envs, dtype=np.uint64)
         self._steps_N = np.zeros(num_envs, dtype=np.int64)
-        self._over_N = np.zeros(num_envs, dtype=bool)
+        self.over_N = np.zeros(num_envs, dtype=bool)
         self._seeds: list[int] = []
         self.state_N = np.zeros(num_envs, dtype=np.int64)
         kind_N = self._rules.observations[self.state_N]
@@ -71,7 +74,7 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         known = self._seeds or [None] * self.num_envs
         new = [None] * self.num_envs if seeds is None else seeds
         self._seeds = [self._seed(copy, *pair) for copy, pair in enumerate(zip(new, known, strict=True))]
-        self._steps_N[:], self._over_N[:] = 0, False
+        self._steps_N[:], self.over_N[:] = 0, False
         self.state_N = self._rules.start_many(self._chances())
         seen, infos = self._seen()
         self._record_starts(np.arange(self.num_envs), seen)
@@ -85,7 +88,7 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             )
         if not self._seeds:
             raise ConfigError("no episode has begun: call reset() before step()")
-        chances_N, fresh_N = self._chances(), self._over_N
+        chances_N, fresh_N = self._chances(), self.over_N
         state_N, reward_N = self._rules.follow_many(self.state_N, actions_N, chances_N)
         if fresh_N.any():
             state_N[fresh_N], reward_N[fresh_N] = self._rules.start_many(chances_N[fresh_N]), 0.0
@@ -93,13 +96,32 @@ class VectorGridworldEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._steps_N = np.where(fresh_N, 0, self._steps_N + 1)
         terminated_N = self._rules.terminal_S[state_N]
         truncated_N = ~terminated_N & (self._steps_N >= self._rules.limit)
-        self._over_N = terminated_N | truncated_N
+        self.over_N = terminated_N | truncated_N
         seen, infos = self._seen()
         if self._recorder is not None:
             done = (actions_N, seen, reward_N, terminated_N, truncated_N)
             self._recorder.step(np.flatnonzero(~fresh_N), *done)
             self._record_starts(np.flatnonzero(fresh_N), seen)
         return seen, reward_N, terminated_N, truncated_N, infos
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """All that copies of the same problem need to go on as these would."""
+        return {
+            "seeds": np.array(self._seeds, dtype=np.int64),
+            "keys": self._keys_N.copy(),
+            "draws": self._draws_N.copy(),
+            "steps": self._steps_N.copy(),
+            "over": self.over_N.copy(),
+            "state": self.state_N.copy(),
+        }
+
+    def load_state_dict(self, kept: dict[str, NDArray[Any]]) -> None:
+        """The reverse. Episodes under way are not recorded: what they did before isn't known here."""
+        self._seeds = kept["seeds"].tolist()
+        self._keys_N, self._draws_N = np.array(kept["keys"]), np.array(kept["draws"])
+        self._steps_N, self.over_N, self.state_N = (np.array(kept[name]) for name in ("steps", "over", "state"))
+        if self._recorder is not None:
+            self._recorder.forget()
 
     def render(self) -> tuple[Any, ...] | None:
         if self.render_mode is None:
