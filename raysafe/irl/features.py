@@ -6,11 +6,13 @@ every action of a state the same reward.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from raysafe.errors import DataError
@@ -62,6 +64,13 @@ class Features:
     def _columns(self) -> Array:
         """(F, S) or (F, S * A)."""
         return self.rows.T.tocsr() if isinstance(self.rows, sparse.csr_array) else self.rows.T
+
+    def mapped(self, function: Callable[[Floats], NDArray[Any]]) -> Features:
+        """Features of a function of each number, which leaves 0 as it is."""
+        if not isinstance(self.array, sparse.csr_array):
+            return Features(function(self.array), self.states, self.actions)
+        parts = (function(self.array.data), self.array.indices, self.array.indptr)
+        return Features(sparse.csr_array(parts, shape=self.array.shape), self.states, self.actions)
 
     def rewards(self, weights_F: Floats) -> Floats:
         """(S, A)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from raysafe.data.trajectories import Trajectory
 from raysafe.rl.mdp import Floats, TabularMDP
 
 
@@ -13,7 +14,8 @@ def random_mdp(seed: int, states: int = 5, actions: int = 3, terminal: bool = Tr
     draw = np.random.default_rng(seed)
     transitions_SAS = draw.dirichlet(np.full(states, 0.5), (states, actions))
     ends_S = np.arange(states) == states - 1 if terminal else None
-    return TabularMDP(transitions_SAS, draw.dirichlet(np.ones(states)), ends_S)
+    initial_S = draw.dirichlet(np.ones(states)) * (1 if ends_S is None else ~ends_S)
+    return TabularMDP(transitions_SAS, initial_S / initial_S.sum(), ends_S)
 
 
 def sparse_of(mdp: TabularMDP) -> TabularMDP:
@@ -39,8 +41,8 @@ def grid(side: int, slip: float = 0.3, start: int | None = None) -> TabularMDP:
     return TabularMDP(sparse.csr_array(sparse.coo_array(entries, shape=(states * 4, states))), initial_S)
 
 
-def walks(mdp: TabularMDP, policy: Floats, steps: int, number: int, seed: int) -> list[tuple[list[int], list[int]]]:
-    """Walks of a policy, (S, A) or (T, S, A): states, one more than actions, and actions; shorter where one ends."""
+def walks(mdp: TabularMDP, policy: Floats, steps: int, number: int, seed: int) -> list[Trajectory]:
+    """Walks of a policy, (S, A) or (T, S, A); shorter where one ends."""
     draw = np.random.default_rng(seed)
     rows, found = sparse.csr_array(mdp.rows), []
     policies = np.broadcast_to(policy, (steps, mdp.states, mdp.actions))
@@ -51,5 +53,5 @@ def walks(mdp: TabularMDP, policy: Floats, steps: int, number: int, seed: int) -
             row = states[-1] * mdp.actions + actions[-1]
             span = slice(rows.indptr[row], rows.indptr[row + 1])
             states.append(int(draw.choice(rows.indices[span], p=rows.data[span])))
-        found.append((states, actions))
+        found.append(Trajectory(states_T1=np.array(states), actions_T=np.array(actions)))
     return found

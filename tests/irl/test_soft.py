@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from raysafe.errors import ConfigError, TrainingError
 from raysafe.irl.soft import likelihood_flows, log_likelihood, soft_plan
-from raysafe.rl.mdp import TabularMDP
+from raysafe.rl.mdp import Floats, TabularMDP
 from raysafe.rl.planning import occupancy, optimal
 from tests.irl.problems import grid, random_mdp, sparse_of
 
@@ -95,7 +95,7 @@ def test_the_change_of_visits_is_their_derivative(seed: int, horizon: int | None
 def test_the_gradient_of_the_log_likelihood_is_that_of_finite_differences(seed: int, horizon: int | None) -> None:
     mdp, rewards_SA = random_mdp(seed), rewards_of(seed)
     shape = (5, 3) if horizon is None else (horizon, 5, 3)
-    counts = np.random.default_rng(seed).integers(0, 5, shape) * np.where(mdp.ends_S, 0.0, 1.0)[:, None]
+    counts: Floats = np.random.default_rng(seed).exponential(2.0, shape) * np.where(mdp.ends_S, 0.0, 1.0)[:, None]
     visits_SA, starts = likelihood_flows(mdp, counts, 0.9)
     plan = soft_plan(mdp, rewards_SA, 0.9, horizon)
     assert log_likelihood(plan, counts) == pytest.approx(
