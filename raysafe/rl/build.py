@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,9 @@ def build_config(job: RLJob, extensions: Sequence[Extension] = ()) -> AlgorithmC
 
     from raysafe.rl.runner import VectorRunner
 
+    # what they warn of is their own deprecations, and tools that nobody asked for
+    for name in ("ray.rllib", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     register_env(REGISTERED, _make)
     settings, sampling = job.settings, job.sampling
     config = settings.config(job)

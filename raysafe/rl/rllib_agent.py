@@ -6,11 +6,13 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from raysafe.rl.agent import Episodes, Iteration
 from raysafe.rl.build import build_config
 from raysafe.rl.evaluation import Evaluator
+from raysafe.rl.local import build_locally
 from raysafe.rl.state import algorithm_state, restore_algorithm
 from raysafe.runtime.cluster import connect
 
@@ -33,13 +35,17 @@ FIGURES = {
 
 
 class RLlibAgent:
-    """Starts or joins Ray, and builds the algorithm."""
+    """Builds the algorithm; starts or joins Ray for it where anything is to run in other processes."""
 
     def __init__(self, job: RLJob) -> None:
-        connect(job.address)
+        apart = bool(job.sampling.runners or job.sampling.learners or job.address)
+        if apart:
+            connect(job.address)
+        # a process that steps small networks gains nothing by more threads, and two halve it on two cores
+        torch.set_num_threads(1)
         self.extensions = job.extensions
         config = build_config(job, self.extensions)
-        self.algorithm: Any = config.build_algo()
+        self.algorithm: Any = config.build_algo() if apart else build_locally(config)
         maker = config.env_config["maker"].for_evaluation()
         self.evaluator = Evaluator(self.algorithm.env_runner, maker, job.evaluation, job.seed)
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -44,6 +45,26 @@ class VectorRunner(SingleAgentEnvRunner):
         self._carried: _Carried | None = None
         self._going: list[_Going] = []
         self.plain = self._is_plain()
+
+    def make_env(self) -> None:
+        """By the maker alone; RLlib's way registers an id with gymnasium each time, which warns that it is there."""
+        if self.env is not None:
+            self.env.close()
+        made = self.config.env_config["maker"].make_vec(self.config.num_envs_per_env_runner)
+        self.env = gym.wrappers.vector.DictInfoToList(made)
+        self.num_envs = self.env.num_envs
+        self._needs_initial_reset = True
+        make_callback(
+            "on_environment_created",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_environment_created,
+            kwargs={
+                "env_runner": self,
+                "metrics_logger": self.metrics,
+                "env": self.env.unwrapped,
+                "env_context": self.config.env_config,
+            },
+        )
 
     def restart(self, seed: int) -> None:
         """Begin new episodes, with environments and draws that follow from the seed alone."""
