@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +22,9 @@ from raysafe.feedback.items import Item, read_items
 from raysafe.feedback.order import Order, ranked
 from raysafe.feedback.project import LOCK, ProjectSettings, make_project, open_judgements, parse_scale
 from raysafe.runtime.lock import Held, exclusive
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 class FeedbackConfig(Config):
@@ -114,6 +119,21 @@ class FeedbackService:
 
     def serve(self) -> None:
         """Answer requests until Ctrl-C or SIGTERM."""
+        self._server().run(sockets=[self._socket])
+
+    def serve_while(self, wanted: Callable[[], bool], *, poll_s: float = 0.5) -> None:
+        """Answer requests in a thread, as long as `wanted` says so here."""
+        server = self._server()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+        thread.start()
+        try:
+            while wanted() and thread.is_alive():
+                time.sleep(poll_s)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+    def _server(self) -> uvicorn.Server:
         import uvicorn
 
         from raysafe.feedback.server import create_app
@@ -123,7 +143,7 @@ class FeedbackService:
         settings = uvicorn.Config(
             app, access_log=False, log_level="warning", server_header=False, proxy_headers=False, ws="none"
         )
-        uvicorn.Server(settings).run(sockets=[self._socket])
+        return uvicorn.Server(settings)
 
     def __enter__(self) -> Self:
         return self

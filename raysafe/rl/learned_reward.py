@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from raysafe.config import Config
 from raysafe.errors import ConfigError
+from raysafe.rl.human_rater import HumanRater
 from raysafe.rl.raters import SyntheticRater
 from raysafe.rl.transitions import Sees
 
@@ -64,7 +65,7 @@ class QueryConfig(Config):
 class LearnedReward(Config):
     """Learn the reward from comparisons of the agent's own behaviour."""
 
-    rater: Annotated[SyntheticRater, Field(discriminator="kind")] = Field(
+    rater: Annotated[SyntheticRater | HumanRater, Field(discriminator="kind")] = Field(
         default=SyntheticRater(), description="Who compares."
     )
     comparisons: int = Field(default=500, ge=0, description="Comparisons asked for in all.")

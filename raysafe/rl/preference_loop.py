@@ -14,10 +14,11 @@ from raysafe.errors import ConfigError
 from raysafe.rl.comparison_state import packed, unpacked
 from raysafe.rl.extension import Extension, add_callback, add_learner_connector
 from raysafe.rl.fragments import FragmentPool
+from raysafe.rl.human_rater import HumanRater
 from raysafe.rl.learned_reward import LearnedReward
 from raysafe.rl.preference_model import PreferenceModel
 from raysafe.rl.preference_report import PREFIX, audit_section
-from raysafe.rl.queries import Pair, choose
+from raysafe.rl.queries import choose
 from raysafe.rl.transitions import TransitionShape, flatten_observations, shape_of
 
 if TYPE_CHECKING:
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
     from raysafe.rl.environment import EnvMaker
+    from raysafe.rl.watching import Look, Watched
     from raysafe.runtime.report import Section
     from raysafe.runtime.run import Run
 
 AUDITED_FRAGMENTS = 200
 """The latest ones, on which true and learned return are compared at each iteration."""
+WATCHED = 2
+"""Fragments that are drawn for people, for each pair that they compare."""
 
 
 class LearnedRewardExtension(Extension):
@@ -53,8 +57,8 @@ class LearnedRewardExtension(Extension):
     def apply(self, config: AlgorithmConfig) -> None:
         from raysafe.rl.reward_connector import Actions, GatherSteps, RewardConnector
 
-        maker: EnvMaker = config.env_config["maker"]
-        env = maker.make()
+        self._maker: EnvMaker = config.env_config["maker"]
+        env = self._maker.make()
         self._observations, actions = env.observation_space, env.action_space
         env.close()
         shape = shape_of(self._observations, actions, self.settings.model.sees)
@@ -75,16 +79,23 @@ class LearnedRewardExtension(Extension):
         self._gather(algorithm)
         due = self.settings.wanted(step / self.steps) - self.asked
         if due > 0 and len(self.pool.fragments) > 1:
-            self.ask(due)
+            self.ask(due, algorithm)
             self._hand_over(algorithm)
         return {f"{PREFIX}{name}": value for name, value in (self.figures | self.audit()).items()}
 
-    def ask(self, count: int) -> None:
+    def ask(self, count: int, algorithm: Algorithm) -> None:
         """Have pairs compared, and fit to all comparisons so far."""
         draw = np.random.default_rng((self.seed, self.rounds))
         fitted = self.model if self.model.fits else None
-        pairs: Sequence[Pair] = choose(self.settings.queries, list(self.pool.fragments), count, fitted, draw)
-        self.comparisons += self.settings.rater.compare(pairs, draw)
+        rater, queries = self.settings.rater, self.settings.queries
+        if isinstance(rater, HumanRater):
+            watched = self._watch(algorithm, WATCHED * count, rater.look)
+            views = {id(one.fragment): one for one in watched}
+            pairs = choose(queries, [one.fragment for one in watched], count, fitted, draw)
+            self.comparisons += rater.compare([(views[id(a)], views[id(b)]) for a, b in pairs])
+        else:
+            pairs = choose(queries, list(self.pool.fragments), count, fitted, draw)
+            self.comparisons += rater.compare(pairs, draw)
         self.asked += len(pairs)
         self.rounds += 1
         if self.settings.keep_in is not None:
@@ -126,6 +137,17 @@ class LearnedRewardExtension(Extension):
 
     def sections(self, run: Run) -> list[Section]:
         return [section for section in [audit_section(run)] if section is not None]
+
+    def _watch(self, algorithm: Algorithm, count: int, look: Look) -> list[Watched]:
+        """Fragments of the policy as it explores now, with what people are shown of them."""
+        from raysafe.rl.evaluation import Evaluator
+        from raysafe.rl.settings import EvaluationSettings
+        from raysafe.rl.watching import watch
+
+        evaluator = Evaluator(algorithm.env_runner, self._maker, EvaluationSettings(explore=True), self.seed)
+        seed = int(np.random.SeedSequence([self.seed, 41, self.rounds]).generate_state(1)[0])
+        length = self.settings.fragment_length
+        return watch(self._maker, evaluator.act, length=length, count=count, look=look, seed=seed)
 
     def _fit(self, seen: Sequence[Trajectory] | Any) -> None:
         fit = self.model.fit(self.comparisons, list(seen))
@@ -193,7 +215,7 @@ def reward_model_of(run: Run, step: int | None = None) -> PreferenceModel:
     from raysafe.rl import checkpoint as checkpoints
     from raysafe.rl.job import EXTENSIONS, RLJob
 
-    job = RLJob.parse(run.config, run.uri)
+    job = RLJob.parse({name: value for name, value in run.config.items() if name != "job"}, run.uri)
     if job.learned_reward is None:
         raise ConfigError(f"{run.uri} learned no reward: its learned_reward is empty")
     place = [name for name in EXTENSIONS if getattr(job, name) is not None].index("learned_reward")

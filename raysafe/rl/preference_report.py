@@ -25,8 +25,8 @@ def audit_section(run: Run) -> Section | None:
     table: list[list[Any]] = [["figure", "value"]]
     table += [[name.replace("_", " "), last[f"{PREFIX}{name}"]] for name in names if f"{PREFIX}{name}" in last]
     text = (
-        "The agent learned from a reward that was fitted to comparisons. Correlation is that of true and learned return "
-        "over the agent's latest fragments; it falls where the agent finds what the learned reward pays for wrongly."
+        "The agent learned from a reward that was fitted to comparisons. Correlation is that of true and learned "
+        "return over the agent's latest fragments; it falls where the agent finds what is paid for wrongly."
     )
     if (least := min(rows, key=lambda row: _known(row[f"{PREFIX}correlation"])))[f"{PREFIX}correlation"] < LOW:
         text += f"\n\nIt was as low as {least[f'{PREFIX}correlation']:.2f}, at step {int(least['step'])}."

@@ -80,10 +80,8 @@ class _Constant(Extension):
 
         env = config.env_config["maker"].make()
         actions = Actions(env.action_space, normalised=True, clipped=False)
-        add_learner_connector(
-            config,
-            lambda *_: RewardConnector(env.observation_space, actions, lambda obs, acts, after: np.ones(len(acts))),
-        )
+        seen = env.observation_space
+        add_learner_connector(config, lambda *_: RewardConnector(seen, actions, lambda obs, *_: np.ones(len(obs))))
 
 
 def measure(task: str, seed: int = 0, scale: float = 1.0) -> Outcome:

@@ -86,7 +86,7 @@ def grid() -> tuple[TabularMDP, np.ndarray]:
 class ColourGrid(gym.Env):
     """The gridworld of `grid`, seen one-hot; 50 steps."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
     steps = 50
 
     def __init__(self, render_mode: str | None = None) -> None:
