@@ -26,20 +26,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "env": "Pendulum-v1",
         "steps": 100_000,
         "ppo": {**PPO, "gamma": 0.9, "learning_rate": 2e-3},
-        "learned_reward": {"rater": {"rationality": 1.0}},
+        "learned_reward": {"rater": {"kind": "synthetic", "rationality": 1.0}},
     },
     "cartpole": {
         "env": "tests.bench.preference_tasks:CartPoleCost",
         "steps": 100_000,
         "ppo": {**PPO, "gamma": 0.97, "learning_rate": 2e-3},
-        "learned_reward": {"rater": {"rationality": 3.0}},
+        "learned_reward": {"rater": {"kind": "synthetic", "rationality": 3.0}},
     },
     "gridworld": {
         "env": "tests.bench.preference_tasks:ColourGrid",
         "steps": 24_000,
         "ppo": {**PPO, "batch_size": 1024, "gamma": 0.95, "learning_rate": 3e-3},
         "learned_reward": {
-            "rater": {"rationality": 3.0},
+            "rater": {"kind": "synthetic", "rationality": 3.0},
             "fragment_length": 10,
             "first": 0.6,
             "until": 0.4,
