@@ -15,31 +15,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor, nn
 
-from raysafe.config import Config
 from raysafe.data.trajectories import Trajectory
 from raysafe.errors import DataError
-from raysafe.models.mlp import Activation, DiscreteHead, GaussianHead, Mlp, MlpConfig
+from raysafe.irl.settings import CloningSettings
+from raysafe.models.mlp import DiscreteHead, GaussianHead, Mlp, MlpConfig
 from raysafe.rl.mdp import Floats
 from raysafe.rl.policy import LOG_STD_LIMIT, DiscreteSpace, Policy, PolicyCard, save_policy
-from raysafe.runtime.learner import FitConfig, Learner
+from raysafe.runtime.learner import Learner
 
 PSEUDO_COUNTS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 LEAST_STD = 1e-3
 """Of an observation's feature: one that never varied must not be blown up when it does."""
-
-
-class CloningSettings(Config):
-    """The cloned policy and how it is fitted."""
-
-    hidden: tuple[int, ...] = Field(default=(64, 64), description="Features of each hidden layer.")
-    activation: Activation = Field(default="tanh", description="After each hidden layer.")
-    training: FitConfig = FitConfig(
-        epochs=20, batch_size=256, learning_rate=2e-3, weight_decay=1e-3, micro_tokens=8192, patience=4
-    )
-    """patience: validations (one an epoch) without a better held-out likelihood before it stops."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class RLJob(Job):
     """Train an agent in an environment: PPO or DQN by RLlib, or tabular Q-learning."""
 
     job: ClassVar[str] = "rl"
+    keeps_best: ClassVar[bool] = True
+    """Whether the policy of the best evaluation is the result, or the last."""
 
     env: str = Field(description="A gymnasium id (CartPole-v1, raysafe/SideEffects-v0), or module:Class of your own.")
     env_config: dict[str, Any] = Field(default_factory=dict, description="What the environment is made with.")

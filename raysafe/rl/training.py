@@ -130,7 +130,7 @@ class Training:
     def _finish(self) -> None:
         """Go back to the best policy, which the report shows."""
         ended = self.position
-        if ended.best_step is not None and ended.best_step != ended.steps:
+        if self.job.keeps_best and ended.best_step is not None and ended.best_step != ended.steps:
             self._load(ended.best_step)
             self.run.event("rolled-back", step=ended.best_step)
         for number, frame in enumerate(self.agent.frames()):

@@ -15,12 +15,12 @@ from raysafe.errors import DataError
 from raysafe.irl.behavioural_cloning import (
     ClonedPolicy,
     CloningLearner,
-    CloningSettings,
     clone_tabular,
     log_likelihoods,
     split,
     step_rows,
 )
+from raysafe.irl.settings import CloningSettings
 from raysafe.rl.policy import BoxSpace, DiscreteSpace, PolicyCard, load_policy
 
 

@@ -1,0 +1,41 @@
+"""Settings of the learners that imitate, apart from them: so that help needs no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from raysafe.config import Config
+from raysafe.rl.transitions import Sees
+from raysafe.runtime.learner import FitConfig
+
+Activation = Literal["relu", "tanh", "silu", "gelu", "elu"]
+
+
+class CloningSettings(Config):
+    """The cloned policy and how it is fitted."""
+
+    hidden: tuple[int, ...] = Field(default=(64, 64), description="Features of each hidden layer.")
+    activation: Activation = Field(default="tanh", description="After each hidden layer.")
+    training: FitConfig = FitConfig(
+        epochs=20, batch_size=256, learning_rate=2e-3, weight_decay=1e-3, micro_tokens=8192, patience=4
+    )
+    """patience: validations (one an epoch) without a better held-out likelihood before it stops."""
+
+
+class AdversarialSettings(Config):
+    """The discriminator and how it is fitted between the policy's iterations."""
+
+    hidden: tuple[int, ...] = Field(default=(32, 32), description="Features of each hidden layer, of g and of h.")
+    activation: Activation = Field(default="tanh", description="After each hidden layer.")
+    sees: Sees = Field(
+        default="state-action", description="What g depends on; AIRL's reward transfers best where it is the state."
+    )
+    shaped: bool = Field(default=True, description="AIRL: take a learned potential h apart from the reward g.")
+    learning_rate: float = Field(default=3e-3, gt=0, allow_inf_nan=False, description="Of AdamW.")
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False, description="Of AdamW.")
+    batch_size: int = Field(default=512, ge=1, description="Steps of each side in one update.")
+    updates: int = Field(default=8, ge=1, description="Updates after each of the policy's iterations.")
+    replay: int = Field(default=4, ge=1, description="Latest iterations whose steps stand for the agent.")
+    episodes: int = Field(default=100, ge=1, description="Latest episodes by which the agent's time is divided.")
