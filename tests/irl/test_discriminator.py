@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from raysafe.rl.transitions import TransitionShape
 from torch.nn.functional import binary_cross_entropy
 
 from raysafe.data.trajectories import Trajectory
@@ -15,6 +14,7 @@ from raysafe.errors import DataError
 from raysafe.irl.adversarial import AdversarialExtension, check_demonstrations
 from raysafe.irl.discriminator import Discriminator, Objective, Transitions, transitions_of
 from raysafe.irl.settings import AdversarialSettings
+from raysafe.rl.transitions import TransitionShape
 
 SHAPE = TransitionShape(obs_features=2, actions=2, sees="state-action")
 
