@@ -15,6 +15,7 @@ JOBS = {
     "ppo": "raysafe.alignment.ppo:PPOJob",
     "grpo": "raysafe.alignment.grpo:GRPOJob",
     "rl": "raysafe.rl.job:RLJob",
+    "irl": "raysafe.irl.job:IRLJob",
     "evaluate": "raysafe.evaluation.job:EvaluateJob",
     "quickstart": "raysafe.quickstart.demo:Quickstart",
 }

@@ -19,6 +19,7 @@ COMMANDS = {
     "ppo": ("raysafe.cli.ppo", "Train a policy on rewards of its own answers, with a critic (RLHF by PPO)."),
     "grpo": ("raysafe.cli.grpo", "The same without a critic: GRPO, Dr. GRPO, RLOO or REINFORCE++."),
     "rl": ("raysafe.cli.rl", "Train an agent in an environment: PPO, DQN or tabular Q-learning."),
+    "irl": ("raysafe.cli.irl", "Learn what somebody wants, or does, from demonstrations."),
     "evaluate": ("raysafe.cli.evaluate", "Examine a model; the result is evidence for its review."),
     "judge": ("raysafe.cli.judge", "Let a model judge answers by the constitution, or compare pairs."),
     "feedback": ("raysafe.cli.feedback", "A page where people compare or rate answers; agreement and export."),
