@@ -33,7 +33,7 @@ def pulls(better: int, worse: int) -> list[Trajectory]:
 
 
 def shown(mdp: TabularMDP, policy_SA: np.ndarray, number: int, seed: int, steps: int = 25) -> list[Trajectory]:
-    return [Trajectory(states_T1=s, actions_T=a) for s, a in walks(mdp, policy_SA, steps, number, seed) if a]
+    return [one for one in walks(mdp, policy_SA, steps, number, seed) if len(one.actions_T)]
 
 
 @pytest.mark.parametrize("model", ["optimal", "soft"])
