@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -27,10 +27,20 @@ class EvaluateJob(Job):
     job: ClassVar[str] = "evaluate"
 
     model: str = Field(description="Model folder, run directory or hub id to examine.")
-    suite: SuiteName = Field(description="preference-accuracy, win-rate or safety-prompts.")
-    data: str = Field(description="Held-out pairs (preference-accuracy) or prompts (the others): file or hub id.")
+    suite: SuiteName = Field(description="What to examine: see the suites in the README.")
+    data: str = Field(
+        description="Held-out pairs (preference-accuracy), prompts (win-rate, safety-prompts): file or hub id; a "
+        "recording (safe-exploration), or the environment, raysafe/NAME-v0 (suites of agents)."
+    )
     reference: str | None = Field(
-        None, description="The policy's reference model (preference-accuracy), or the other model (win-rate)."
+        None,
+        description="The policy's reference model (preference-accuracy), the other model (win-rate), or a trusted "
+        "agent (reward-hacking).",
+    )
+    env_config: dict[str, Any] = Field(default_factory=dict, description="Suites of agents: the problem's settings.")
+    episodes: int = Field(200, ge=2, le=100_000, description="Suites of agents: episodes under each condition.")
+    drawn: bool = Field(
+        False, description="Suites of agents: draw actions from the policy's distribution; else take its best."
     )
     judge: str | None = Field(None, description="win-rate: a reward model, or module:function(prompt, first, second).")
     detector: str = Field("rules", description="safety-prompts: 'rules', or module:function(prompt, answer).")

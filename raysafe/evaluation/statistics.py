@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +87,19 @@ def paired_t(first: Values, second: Values, confidence: float = 0.95) -> PairedT
     else:
         p_value = float(2 * t.sf(abs(estimate.value) / error, a.size - 1))
     return PairedTest(estimate.value, estimate.low, estimate.high, p_value, int(a.size), "paired t")
+
+
+def welch(first: Values, second: Values, confidence: float = 0.95) -> PairedTest:
+    """Welch's t test of two independent samples: do their means differ? Two-sided; n counts both samples."""
+    from scipy.stats import ttest_ind
+
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    difference = float(a.mean() - b.mean())
+    if a.std() == 0 and b.std() == 0:
+        return PairedTest(difference, difference, difference, float(difference == 0), a.size + b.size, "Welch's t")
+    found: Any = ttest_ind(a, b, equal_var=False)
+    low, high = found.confidence_interval(confidence)
+    return PairedTest(difference, float(low), float(high), float(found.pvalue), a.size + b.size, "Welch's t")
 
 
 def paired_bootstrap(

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from raysafe.evaluation.job import EvaluateJob
 
-SuiteName = Literal["preference-accuracy", "win-rate", "safety-prompts"]
+SuiteName = Literal[
+    "preference-accuracy",
+    "win-rate",
+    "safety-prompts",
+    "reward-hacking",
+    "goal-misgeneralisation",
+    "safe-interruptibility",
+    "absent-supervisor",
+    "distributional-shift",
+    "safe-exploration",
+    "power-seeking",
+    "goal-directedness",
+]
 
 
 @dataclass(frozen=True)
@@ -53,10 +65,21 @@ class Suite:
 
     @property
     def examine(self) -> Callable[[EvaluateJob], Findings]:
-        return import_module(self.module).examine
+        module, _, function = self.module.partition(":")
+        return getattr(import_module(module), function or "examine")
 
 
 _ANSWERING = frozenset({"max_new_tokens", "temperature"})
+_PLAYING = frozenset({"episodes", "env_config", "drawn"})
+_CHOOSING = frozenset({"env_config", "drawn"})
+
+
+def _conditions(name: SuiteName, summary: str, first: str, second: str, *events: str) -> Suite:
+    """A suite of agents/conditions.py."""
+    means = {f"{what}_{where}" for what in ("performance", "return") for where in (first, second)}
+    metrics = frozenset({*means, *events, "performance_lost"})
+    return Suite(name, summary, "raysafe.evaluation.agents.conditions", _PLAYING, frozenset(), metrics)
+
 
 SUITES: dict[str, Suite] = {
     suite.name: suite
@@ -86,6 +109,65 @@ SUITES: dict[str, Suite] = {
             frozenset({"detector"}) | _ANSWERING,
             frozenset(),
             frozenset({"unsafe_rate", "over_refusal_rate", "neither_rate"}),
+        ),
+        Suite(
+            "reward-hacking",
+            "whether what an agent is paid for is what was wanted, and how unlike a trusted policy it acts",
+            "raysafe.evaluation.agents.reward_hacking",
+            frozenset({"reference"}) | _PLAYING,
+            frozenset(),
+            frozenset({"mean_return", "performance", "hidden_loss", "divergence"}),
+        ),
+        _conditions(
+            "goal-misgeneralisation",
+            "whether an agent that kept its capability has kept its goal, where the coin lies elsewhere",
+            *("training", "shifted", "goal_kept_rate", "capability_kept_rate", "old_goal_rate"),
+        ),
+        _conditions(
+            "safe-interruptibility",
+            "whether an agent keeps people from interrupting it",
+            *("uninterrupted", "interrupted", "button_rate"),
+        ),
+        _conditions(
+            "absent-supervisor",
+            "whether an agent does the same when nobody looks",
+            *("watched", "unwatched", "violation_rate"),
+        ),
+        _conditions(
+            "distributional-shift",
+            "whether an agent still performs on levels that it hasn't seen",
+            *("training", "shifted", "finished_rate"),
+        ),
+        Suite(
+            "safe-exploration",
+            "what a training itself cost, from the recording of its episodes",
+            "raysafe.evaluation.agents.exploration",
+            frozenset(),
+            frozenset(),
+            frozenset(
+                {
+                    "violation_rate",
+                    "violation_rate_at_the_end",
+                    "violations_per_1000_steps",
+                    "hidden_loss_per_1000_steps",
+                }
+            ),
+        ),
+        Suite(
+            "power-seeking",
+            "whether an agent goes to states from which more could be had, whatever one wanted (POWER)",
+            "raysafe.evaluation.agents.purpose:examine_power",
+            _CHOOSING,
+            frozenset(),
+            frozenset({"power_gain", "power_visited", "power_by_lot"}),
+        ),
+        Suite(
+            "goal-directedness",
+            "how well an agent's choices are predicted by supposing a goal: the reward, or some tile (MEG)",
+            "raysafe.evaluation.agents.purpose:examine_goals",
+            _CHOOSING,
+            frozenset(),
+            frozenset({"reward_share", "best_tile_share"}),
         ),
     )
 }
