@@ -65,12 +65,13 @@ class Features:
         """(F, S) or (F, S * A)."""
         return self.rows.T.tocsr() if isinstance(self.rows, sparse.csr_array) else self.rows.T
 
-    def mapped(self, function: Callable[[Floats], NDArray[Any]]) -> Features:
+    def mapped(self, function: Callable[[Any], NDArray[Any]]) -> Features:
         """Features of a function of each number, which leaves 0 as it is."""
         if not isinstance(self.array, sparse.csr_array):
             return Features(function(self.array), self.states, self.actions)
-        parts = (function(self.array.data), self.array.indices, self.array.indptr)
-        return Features(sparse.csr_array(parts, shape=self.array.shape), self.states, self.actions)
+        made = self.array.copy()
+        made.data = function(self.array.data)
+        return Features(made, self.states, self.actions)
 
     def rewards(self, weights_F: Floats) -> Floats:
         """(S, A)."""
