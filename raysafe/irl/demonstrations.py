@@ -53,7 +53,7 @@ def demonstrated(
     shape = (mdp.states, mdp.actions) if horizon is None else (horizon, mdp.states, mdp.actions)
     counts, visits_SA, starts = np.zeros(shape), np.zeros((mdp.states, mdp.actions)), np.zeros(shape[:-1])
     for number, trajectory in enumerate(trajectories, start=1):
-        states_T1, actions_T = _checked(mdp, trajectory, horizon, f"trajectory {number}")
+        states_T1, actions_T = checked(mdp, trajectory, horizon, f"trajectory {number}")
         states_T, steps = states_T1[:-1], len(actions_T)
         np.add.at(counts, (states_T, actions_T) if horizon is None else (np.arange(steps), states_T, actions_T), 1.0)
         np.add.at(visits_SA, (states_T, actions_T), gamma ** np.arange(steps))
@@ -91,8 +91,8 @@ def population(mdp: TabularMDP, visits_SA: Floats, gamma: float, horizon: int | 
     return Demonstrated(visits_SA, np.vstack([start_S, np.zeros((horizon - 1, mdp.states))]), np.inf)
 
 
-def _checked(mdp: TabularMDP, trajectory: Trajectory, horizon: int | None, which: str) -> tuple[np.ndarray, np.ndarray]:
-    """states_T1 and actions_T."""
+def checked(mdp: TabularMDP, trajectory: Trajectory, horizon: int | None, which: str) -> tuple[np.ndarray, np.ndarray]:
+    """states_T1 and actions_T; raises DataError where they can't have happened in the MDP."""
     if trajectory.states_T1 is None or not trajectory.discrete:
         raise DataError(f"{which} has no states or no discrete actions: tabular learning needs both")
     states_T1, actions_T = trajectory.states_T1, trajectory.actions_T

@@ -11,6 +11,7 @@ from scipy import sparse
 from raysafe.data.trajectories import Trajectory
 from raysafe.errors import DataError
 from raysafe.irl.bayes.successor import ActionValues, Piece
+from raysafe.irl.demonstrations import checked
 from raysafe.irl.features import Features
 from raysafe.rl.mdp import Floats, TabularMDP
 
@@ -18,26 +19,15 @@ from raysafe.rl.mdp import Floats, TabularMDP
 def counts(trajectories: Sequence[Trajectory], mdp: TabularMDP, horizon: int | None = None) -> Floats:
     """(S, A): how often each action was taken in each state; (T, S, A) with a horizon, by step.
 
-    Raises DataError for a trajectory without states, outside the MDP, or longer than the horizon.
+    Raises DataError for trajectories that can't have happened in the MDP, and for none.
     """
-    found = np.zeros((mdp.states, mdp.actions) if horizon is None else (horizon, mdp.states, mdp.actions))
     if not trajectories:
         raise DataError("there are no trajectories to learn from: give one at least")
+    found = np.zeros((mdp.states, mdp.actions) if horizon is None else (horizon, mdp.states, mdp.actions))
     for number, trajectory in enumerate(trajectories, start=1):
-        if trajectory.states_T1 is None or not trajectory.discrete:
-            raise DataError(f"trajectory {number} must have states and discrete actions: this method is tabular")
-        states_T, actions_T = trajectory.states_T1[:-1], trajectory.actions_T
-        for name, values, size in (("states", trajectory.states_T1, mdp.states), ("actions", actions_T, mdp.actions)):
-            if values.min() < 0 or values.max() >= size:
-                raise DataError(f"{name} of trajectory {number} must be 0 to {size - 1}, got {values.max()}")
-        if mdp.ends_S[states_T].any():
-            raise DataError(f"trajectory {number} acts in the terminal state {states_T[mdp.ends_S[states_T]][0]}")
-        if horizon is None:
-            np.add.at(found, (states_T, actions_T), 1.0)
-            continue
-        if len(actions_T) > horizon:
-            raise DataError(f"trajectory {number} has {len(actions_T)} steps, more than the horizon of {horizon}")
-        np.add.at(found, (np.arange(len(actions_T)), states_T, actions_T), 1.0)
+        states_T1, actions_T = checked(mdp, trajectory, horizon, f"trajectory {number}")
+        when = () if horizon is None else (np.arange(len(actions_T)),)
+        np.add.at(found, (*when, states_T1[:-1], actions_T), 1.0)
     return found
 
 

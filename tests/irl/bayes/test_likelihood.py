@@ -103,7 +103,7 @@ def test_actions_are_counted_where_they_were_taken() -> None:
 
 @pytest.mark.parametrize(
     ("states", "actions", "says"),
-    [([0, 9, 0], [0, 0], "must be 0 to 5, got 9"), ([0, 1, 0], [0, 3], "must be 0 to 2, got 3")],
+    [([0, 9, 0], [0, 0], "trajectory 1 has state 9"), ([0, 1, 0], [0, 3], "and action 3")],
 )
 def test_trajectories_outside_the_mdp_are_refused(states: list[int], actions: list[int], says: str) -> None:
     trajectory = Trajectory(states_T1=np.array(states), actions_T=np.array(actions))
