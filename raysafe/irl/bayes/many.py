@@ -9,6 +9,10 @@ from raysafe.rl.mdp import Floats, TabularMDP
 from raysafe.rl.planning import TIE, check
 
 
+SWEEPS = 15
+"""Of value iteration, before policies are solved for: two and a half times as fast with them, 2026-11."""
+
+
 class ManyValues:
     """As `planning.optimal` without a horizon, for rewards (N, S, A)."""
 
@@ -20,12 +24,17 @@ class ManyValues:
         self.mdp, self.gamma = mdp, gamma
         self.goes_SAS = goes_SAS
         """Chances of going on in another state that isn't terminal."""
+        self._flat_SX = np.ascontiguousarray(goes_SAS.reshape(-1, mdp.states).T)
         self._states = np.arange(mdp.states)
 
     def q(self, rewards_NSA: Floats) -> Floats:
         """(N, S, A)."""
         rewards_NSA = np.where(self.mdp.ends_S[:, None], 0.0, rewards_NSA)
-        policy_NS, left = rewards_NSA.argmax(axis=2), np.arange(len(rewards_NSA))
+        values_NS = np.zeros(rewards_NSA.shape[:2])
+        for _ in range(SWEEPS):
+            values_NS = self._backup(rewards_NSA, values_NS).max(axis=2)
+        policy_NS = self._backup(rewards_NSA, values_NS).argmax(axis=2)
+        left = np.arange(len(rewards_NSA))
         q_NSA = np.empty_like(rewards_NSA)
         while left.size:
             found = self._of_policies(rewards_NSA[left], policy_NS[left])
@@ -53,6 +62,7 @@ class ManyValues:
         return visits_NS[..., None] * np.eye(self.mdp.actions)[policy_NS]
 
     def _of_policies(self, rewards_NSA: Floats, policy_NS: np.ndarray) -> Floats:
-        values_NS = self.values(rewards_NSA, policy_NS)
-        flat_SS = self.goes_SAS.reshape(-1, self.mdp.states)
-        return rewards_NSA + self.gamma * (values_NS @ flat_SS.T).reshape(rewards_NSA.shape)
+        return self._backup(rewards_NSA, self.values(rewards_NSA, policy_NS))
+
+    def _backup(self, rewards_NSA: Floats, values_NS: Floats) -> Floats:
+        return rewards_NSA + self.gamma * (values_NS @ self._flat_SX).reshape(rewards_NSA.shape)
