@@ -45,10 +45,12 @@ STEP = 0.2
 Figures = dict[str, Any]
 
 
-def grid(size: int) -> TabularMDP:
-    """Right, down, left, up; from any cell."""
-    states = size * size
-    return TabularMDP(walks(size)[:, :4], np.full(states, 1 / states))
+def grid(size: int, icy_S: np.ndarray | None = None) -> TabularMDP:
+    """Right, down, left, up, from any cell; where it is icy any of these or none, at random."""
+    states, goes_SAS = size * size, walks(size)
+    if icy_S is not None:
+        goes_SAS[icy_S] = goes_SAS[icy_S].mean(axis=1, keepdims=True)
+    return TabularMDP(goes_SAS[:, :4], np.full(states, 1 / states))
 
 
 def speed(size: int = 5, warmup: int = 200, draws: int = 800, chains: int = 4) -> Figures:
@@ -109,16 +111,18 @@ def distances(draws: int = 5000, chains: int = 4) -> Figures:
     return found
 
 
-def active(problems: int = 40, size: int = 6, weights: int = 12, questions: int = 20) -> Figures:
+def active(problems: int = 40, size: int = 5, weights: int = 8, questions: int = 20) -> Figures:
     """Regret, as a share of (optimal less random policy), after each question, for each problem.
 
-    A grid with `weights` cells whose rewards are drawn from a standard normal, the others nothing; an expert who is
-    rational to degree 5 says what it would do in a cell.
+    A grid with `weights` cells whose rewards are drawn from a standard normal, the others nothing. Each cell is icy
+    with probability one half: there one slides a step, or none, whatever one does. An expert who is rational to degree
+    5 says what it would do in a cell.
     """
     regrets: dict[str, list[list[float]]] = {"information": [], "random": []}
     with Bar("active", total=problems, unit="problem") as bar:
         for seed in range(problems):
-            rng, mdp = np.random.default_rng([1, seed]), grid(size)
+            rng = np.random.default_rng([1, seed])
+            mdp = grid(size, rng.random(size * size) < 0.5)
             array_SF = np.zeros((mdp.states, weights))
             array_SF[rng.permutation(mdp.states)[:weights], np.arange(weights)] = 1
             features = Features(array_SF, mdp.states, mdp.actions)
