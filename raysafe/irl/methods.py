@@ -13,7 +13,6 @@ from raysafe.irl.behavioural_cloning import clone_tabular
 from raysafe.irl.problem import TabularProblem
 from raysafe.irl.reward import Reward
 from raysafe.rl.mdp import Floats
-from raysafe.rl.planning import evaluate, optimal
 
 if TYPE_CHECKING:
     from raysafe.irl.job import IRLJob
@@ -86,17 +85,3 @@ def held_out_likelihood(policy: Floats, trajectories: Sequence[Trajectory]) -> t
         values.append(np.log(np.maximum(rows, np.finfo(float).tiny)))
     steps = np.concatenate(values)
     return float(steps.mean()), len(steps)
-
-
-def value_difference(problem: TabularProblem, policy: Floats, gamma: float, horizon: int | None) -> float:
-    """Expected value difference of a policy under the true reward, over (optimal minus random value)."""
-    mdp, truth_SA = problem.mdp, problem.rewards_SA
-    assert truth_SA is not None
-
-    def value(values: Floats) -> float:
-        return float(mdp.initial_S @ (values if horizon is None else values[0]))
-
-    best = value(optimal(mdp, truth_SA, gamma, horizon).values)
-    random = value(evaluate(mdp, np.full((mdp.states, mdp.actions), 1 / mdp.actions), truth_SA, gamma, horizon))
-    found = value(evaluate(mdp, policy, truth_SA, gamma, horizon))
-    return (best - found) / (best - random) if best - random > 1e-12 else float("nan")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raysafe.data.trajectories import Trajectory
-from raysafe.irl.methods import TABULAR, Learned, held_out_likelihood, value_difference
+from raysafe.irl.epic import dard, epic
+from raysafe.irl.methods import TABULAR, Learned, held_out_likelihood
 from raysafe.irl.problem import TabularProblem
+from raysafe.irl.regret import value_difference
 from raysafe.records.evidence import Evidence
 from raysafe.rl.mdp import Floats
 from raysafe.rl.planning import optimal
@@ -71,10 +73,15 @@ def figures_of(
         found["held_out_log_likelihood"] = (value, steps, "higher")
     if problem.rewards_SA is None:
         return found
+    mdp, truth_SA = problem.mdp, problem.rewards_SA
     policy = learned.policy
     if learned.reward is not None:
-        policy = optimal(problem.mdp, learned.reward.table_SA(), gamma, horizon).policy
-    found["value_difference"] = (value_difference(problem, policy, gamma, horizon), problem.mdp.states, "lower")
+        learned_SA = learned.reward.table_SA()
+        policy = optimal(mdp, learned_SA, gamma, horizon).policy
+        found["epic_distance"] = (epic(truth_SA, learned_SA, gamma), mdp.states, "lower")
+        found["dard_distance"] = (dard(truth_SA, learned_SA, mdp, gamma), mdp.states, "lower")
+    share = value_difference(mdp, truth_SA, policy, gamma, horizon).share
+    found["value_difference"] = (share, mdp.states, "lower")
     return found
 
 

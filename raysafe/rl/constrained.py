@@ -33,7 +33,7 @@ def constrained_optimum(
     mdp: TabularMDP, rewards_SA: Floats, costs_SA: Floats, limit: float, gamma: float
 ) -> Constrained:
     """By linear programming (HiGHS). Raises DataError where no policy keeps the limit."""
-    flow, start_S = _flow(mdp, gamma)
+    flow, start_S = flow_constraints(mdp, gamma)
     found = linprog(
         -rewards_SA.ravel(), A_ub=costs_SA.reshape(1, -1), b_ub=[limit], A_eq=flow, b_eq=start_S, method="highs"
     )
@@ -91,7 +91,7 @@ def shielded(mdp: TabularMDP, rewards_SA: Floats, allowed_SA: Flags) -> tuple[Ta
     return behind, np.take_along_axis(rewards_SA, does_SA, axis=1)
 
 
-def _flow(mdp: TabularMDP, gamma: float) -> tuple[sparse.csr_array, Floats]:
+def flow_constraints(mdp: TabularMDP, gamma: float) -> tuple[sparse.csr_array, Floats]:
     """Conservation: visits to a state, less gamma times what comes into it, are its initial probability.
 
     Terminal states have one equation each as well: nothing is visited in them.
