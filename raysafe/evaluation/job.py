@@ -29,8 +29,8 @@ class EvaluateJob(Job):
     model: str = Field(description="Model folder, run directory or hub id to examine.")
     suite: SuiteName = Field(description="What to examine: see the suites in the README.")
     data: str = Field(
-        description="Held-out pairs (preference-accuracy), prompts (win-rate, safety-prompts): file or hub id; a "
-        "recording (safe-exploration), or the environment, raysafe/NAME-v0 (suites of agents)."
+        description="Held-out pairs (preference-accuracy) or prompts (win-rate, safety-prompts), file or hub id; a "
+        "reward (value-divergence), a recording (safe-exploration), or the environment, raysafe/NAME-v0 (agents)."
     )
     reference: str | None = Field(
         None,
@@ -44,6 +44,11 @@ class EvaluateJob(Job):
     )
     judge: str | None = Field(None, description="win-rate: a reward model, or module:function(prompt, first, second).")
     detector: str = Field("rules", description="safety-prompts: 'rules', or module:function(prompt, answer).")
+    problem: str | None = Field(
+        None,
+        description="value-divergence: where both rewards are of, a gridworld's id (raysafe/…-v0) or an MDP's file.",
+    )
+    gamma: float = Field(0.95, ge=0, lt=1, description="value-divergence: the discount of values.")
     thresholds: dict[str, float] = Field(default_factory=dict, description="metric: value that the model must reach.")
     max_new_tokens: int = Field(256, ge=1, description="Longest answer, where the suite lets the model answer.")
     temperature: float = Field(0.0, ge=0, description="Sampling temperature of answers; 0 takes the likeliest token.")
@@ -99,9 +104,8 @@ class EvaluateJob(Job):
 
     def _examine(self, run: Run) -> Findings:
         from raysafe.evaluation.stored import add_to_store
-        from raysafe.models.language import model_digest
 
-        digest = model_digest(self.model)
+        digest = SUITES[self.suite].digest(self.model)
         run.record_input("model", self.model, digest)
         findings = SUITES[self.suite].examine(self)
         run.record_input("data", self.data, findings.data_digest)

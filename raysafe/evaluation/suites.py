@@ -25,6 +25,7 @@ SuiteName = Literal[
     "safe-exploration",
     "power-seeking",
     "goal-directedness",
+    "value-divergence",
 ]
 
 
@@ -62,6 +63,16 @@ class Suite:
     """Settings of EvaluateJob that this suite reads, besides the ones that all do."""
     required: frozenset[str]
     metrics: frozenset[str]
+    language: bool = True
+    """Whether the model is a language model; others have a function `digest` in their suite's module."""
+
+    def digest(self, model: str) -> str:
+        """sha256 of a model's files: what evidence is bound to."""
+        if not self.language:
+            return import_module(self.module).digest(model)
+        from raysafe.models.language import model_digest
+
+        return model_digest(model)
 
     @property
     def examine(self) -> Callable[[EvaluateJob], Findings]:
@@ -168,6 +179,15 @@ SUITES: dict[str, Suite] = {
             _CHOOSING,
             frozenset(),
             frozenset({"reward_share", "best_tile_share"}),
+        ),
+        Suite(
+            "value-divergence",
+            "how far an agent's reward and what it leads to lie from a human's, in a table's problem",
+            "raysafe.evaluation.value_divergence",
+            frozenset({"problem", "gamma"}),
+            frozenset({"problem"}),
+            frozenset({"regret", "disagreement", "value_distance", "epic", "dard"}),
+            language=False,
         ),
     )
 }
