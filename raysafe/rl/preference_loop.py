@@ -177,8 +177,9 @@ class LearnedRewardExtension(Extension):
 
     def _hand_over(self, algorithm: Algorithm) -> None:
         """The same reward for every learner."""
-        arrays = self.model.state()
-        algorithm.learner_group.foreach_learner(_Update(arrays))
+        group = algorithm.learner_group
+        assert group is not None
+        group.foreach_learner(_Update(self.model.state()))
 
 
 class LearnedSteps:
@@ -201,7 +202,7 @@ class _Update:
     def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.arrays = arrays
 
-    def __call__(self, learner: Any, **_: Any) -> None:
+    def __call__(self, learner: Any, _: Any = None) -> None:
         from raysafe.rl.reward_connector import RewardConnector
 
         for connector in learner._learner_connector.connectors:

@@ -72,7 +72,7 @@ class PreferenceModel:
         """(T, features): steps as the networks see them after their normalisation."""
         state = self.networks[0].observation
         mean, std = (state.get_buffer(name).numpy() for name in ("mean", "std"))
-        return (self.shape.encode_trajectory(fragment) - mean) / std
+        return ((self.shape.encode_trajectory(fragment) - mean) / std).astype(np.float32)
 
     def fit(self, comparisons: Sequence[Comparison], seen: Sequence[Trajectory]) -> Fit:
         """Fit fresh networks to all comparisons, then normalise over `seen`, what the agent does now.

@@ -39,8 +39,8 @@ class Actions:
         if not isinstance(self.space, gym.spaces.Box):
             return actions_T
         if self.normalised:
-            return unsquash_action(actions_T, self.space)
-        return clip_action(actions_T, self.space) if self.clipped else actions_T
+            return np.asarray(unsquash_action(actions_T, self.space))
+        return np.asarray(clip_action(actions_T, self.space)) if self.clipped else actions_T
 
 
 class RewardConnector(ConnectorV2):

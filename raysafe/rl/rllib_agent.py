@@ -87,6 +87,7 @@ class RLlibAgent:
         restore_algorithm(self.algorithm, state["algorithm"], position)
         for extension, kept in zip(self.extensions, state["extensions"], strict=True):
             extension.set_state(kept)
+            extension.restored(self.algorithm)
 
     def close(self) -> None:
         self.evaluator.close()

@@ -31,19 +31,23 @@ class CartPoleCost(CartPoleEnv):
         return self._seen(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        x, _, angle, _ = self.state
+        x, _, angle, _ = self._place
         reward = -(1 - np.cos(angle) + (x / 2.4) ** 2)
         self.steps_beyond_terminated = None
         super().step(int(action))
-        x, speed, angle, turning = self.state
+        x, speed, angle, turning = self._place
         if abs(x) > 2.4:
             x, speed = np.clip(x, -2.4, 2.4), 0.0
         self.state = np.array([x, speed, angle, np.clip(turning, -8, 8)])
         self.done_steps += 1
         return self._seen(), float(reward), False, self.done_steps >= self.steps, {}
 
+    @property
+    def _place(self) -> np.ndarray:
+        return np.asarray(self.state, dtype=np.float64)
+
     def _seen(self) -> np.ndarray:
-        x, speed, angle, turning = self.state
+        x, speed, angle, turning = self._place
         return np.array([x, speed, np.cos(angle), np.sin(angle), turning], dtype=np.float32)
 
 

@@ -50,7 +50,7 @@ def test_the_oldest_fragments_go_first() -> None:
 
 @pytest.mark.parametrize("count", [3, 10, 50])
 def test_pairs_are_distinct_and_of_different_fragments(count: int) -> None:
-    fragments = [Trajectory(actions_T=[0], states_T1=[number, 0]) for number in range(5)]
+    fragments = [Trajectory(actions_T=np.array([0]), states_T1=np.array([number, 0])) for number in range(5)]
     pairs = random_pairs(fragments, count, np.random.default_rng(0))
     sides = [frozenset(int(side.states_T1[0]) for side in pair if side.states_T1 is not None) for pair in pairs]
     assert len(set(sides)) == len(sides) == min(count, 10)

@@ -12,7 +12,9 @@ from raysafe.rl.raters import SyntheticRater
 
 
 def fragment(*rewards: float) -> Trajectory:
-    return Trajectory(actions_T=[0] * len(rewards), states_T1=[0] * (len(rewards) + 1), rewards_T=list(rewards))
+    steps = len(rewards)
+    places_T1 = np.zeros(steps + 1, dtype=np.int64)
+    return Trajectory(actions_T=places_T1[:-1], states_T1=places_T1, rewards_T=np.array(rewards, dtype=np.float64))
 
 
 def test_a_rational_rater_prefers_the_higher_return() -> None:
@@ -45,6 +47,6 @@ def test_a_fading_memory_weighs_the_last_step_most() -> None:
 
 
 def test_fragments_without_rewards_need_people() -> None:
-    blind = Trajectory(actions_T=[0], states_T1=[0, 0])
+    blind = Trajectory(actions_T=np.array([0]), states_T1=np.array([0, 0]))
     with pytest.raises(DataError, match="ask people"):
         SyntheticRater().compare([(blind, blind)], np.random.default_rng(0))

@@ -62,7 +62,7 @@ def test_the_step_that_is_added_for_the_bootstrap_is_worth_nothing() -> None:
     from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate
 
     found, shared = episode(3), {}
-    batch = AddOneTsToEpisodesAndTruncate()(rl_module=None, batch={}, episodes=[found], shared_data=shared)
+    batch = AddOneTsToEpisodesAndTruncate()(rl_module=None, batch={}, episodes=[found], shared_data=shared)  # type: ignore[arg-type]
     batch = connector()(rl_module=None, batch=batch, episodes=[found], shared_data=shared)
     (rewards,) = batch["rewards"].values()
     assert np.concatenate(rewards).tolist() == [0, 1.5, 2, 0]
