@@ -58,6 +58,7 @@ class Outcome:
     true: float
     learned: float
     constant: float
+    comparisons: int
     held_out_accuracy: float
     epic: float | None
 
@@ -91,8 +92,16 @@ def measure(task: str, seed: int = 0, scale: float = 1.0) -> Outcome:
     constant, _ = train(task, "constant", seed, scale)
     table_SA = run["table_SA"]
     distance = None if table_SA is None else epic_distance(table_SA, grid()[1], gamma=0.95)
+    figures = {name: run["row"][f"learned_reward/{name}"] for name in ("comparisons", "held_out_accuracy")}
     return Outcome(
-        task, random_return(task), true, learned, constant, run["row"]["learned_reward/held_out_accuracy"], distance
+        task,
+        random=random_return(task),
+        true=true,
+        learned=learned,
+        constant=constant,
+        comparisons=int(figures["comparisons"]),
+        held_out_accuracy=figures["held_out_accuracy"],
+        epic=distance,
     )
 
 
