@@ -22,8 +22,9 @@ def test_agents_learn_what_a_rater_prefers() -> None:
     publish(
         "learned-reward",
         f"{block}\n\n"
-        "Mean true return of 100 episodes of the last policy, PPO with the same settings and steps in each row; a rater "
-        f"with\nBoltzmann's noise answers {COMPARISONS} comparisons. Share: 0 is random, 1 the agent that saw the true "
-        "reward. Held out:\ncomparisons that the learned reward orders as the rater did. EPIC distance of the gridworld's "
-        f"learned reward to the\ntrue one: {gridworld.epic:.2f} (`python -m tests.bench.learned_reward`).",
+        "Mean true return of 100 episodes of the last policy, PPO with the same settings and steps in each row; a "
+        f"rater with\nBoltzmann's noise answers {COMPARISONS} comparisons. Share: 0 is random, 1 the agent that saw "
+        "the true reward. Held out:\ncomparisons that the learned reward orders as the rater did. EPIC distance of "
+        f"the gridworld's learned reward to the\ntrue one: {gridworld.epic:.2f} "
+        "(`python -m tests.bench.learned_reward`).",
     )
