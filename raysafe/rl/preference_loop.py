@@ -108,7 +108,9 @@ class LearnedRewardExtension(Extension):
         if len(latest) < 2 or not self.model.fits:
             return {}
         true_N = np.array([found.rewards_T.sum() for found in latest if found.rewards_T is not None])
-        learned_N = np.array([self.model.rewards(self.model.shape.encode_trajectory(found)).sum() for found in latest])
+        steps = [self.model.shape.encode_trajectory(found) for found in latest]
+        starts = np.cumsum([0, *(len(part) for part in steps[:-1])])
+        learned_N = np.add.reduceat(self.model.rewards(np.concatenate(steps)), starts)
         return {
             "true_fragment_return": float(true_N.mean()),
             "learned_fragment_return": float(learned_N.mean()),

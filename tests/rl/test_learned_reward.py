@@ -106,7 +106,7 @@ def test_the_loss_sees_the_learned_reward_and_the_metrics_the_true_one(algorithm
     settings |= {"evaluation": {"every": 2000, "episodes": 4, "frames": 0}}
     run = RLJob.parse({**settings, "learned_reward": learned}).run()
     last = run.metrics[-1]
-    assert last["value_loss"] > 1e3
+    assert last["value_loss"] > 100
     assert -50 <= last["return"] <= 50 and -50 <= last["evaluation/return"] <= 50
     assert last["learned_reward/comparisons"] == 40 == len(read_comparisons(tmp_path / "kept.parquet"))
     model = reward_model_of(run)
@@ -114,4 +114,4 @@ def test_the_loss_sees_the_learned_reward_and_the_metrics_the_true_one(algorithm
     section = audit_section(run)
     assert section is not None and section.title == "Learned reward"
     plain = RLJob.parse(settings).run().metrics[-1]
-    assert plain["value_loss"] < 1e3
+    assert plain["value_loss"] < 100
