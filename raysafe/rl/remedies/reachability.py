@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from raysafe.rl.envs.endless import endless
-from raysafe.rl.envs.problem import Action, Problem
+from raysafe.rl.envs.problem import Problem
 from raysafe.rl.envs.table import table
 from raysafe.rl.mdp import Floats
 from raysafe.rl.remedies.remedy import Remedy, plan
-from raysafe.rl.side_effects import DECREASE, penalties, reachability
+from raysafe.rl.side_effect_penalty import SideEffectsSettings, table_of_penalties
 
-WEIGHT, GAMMA = 50.0, 0.99
-
-
-def penalty(problem: Problem) -> Floats:
-    """(S, A): over all states of the world, which doesn't end where an episode does."""
-    made, world = table(problem), table(endless(problem))
-    values_KS = reachability(world.mdp, GAMMA)
-    penalty_SA = penalties(world.mdp, values_KS, "stepwise inaction", DECREASE, noop=Action.STAY)
-    return penalty_SA[np.array([world.index[state] for state in made.states])]
+SETTINGS = SideEffectsSettings()
+"""The defaults, with a weight of 50, which is what the goal pays."""
 
 
-def solve(problem: Problem) -> Floats:
+def solve(problem: Problem, settings: SideEffectsSettings = SETTINGS) -> Floats:
     made = table(problem)
-    return plan(made.mdp, made.rewards_SA - WEIGHT * penalty(problem), problem.limit)
+    penalty_SA = table_of_penalties(problem, settings, seed=0)
+    return plan(made.mdp, made.rewards_SA - settings.weight * penalty_SA, problem.limit)
 
 
 REMEDY = Remedy(

@@ -15,8 +15,8 @@ from raysafe.rl.envs.table import table
 from raysafe.rl.planning import occupancy, optimal
 from raysafe.rl.remedies import REMEDIES, interruption, reachability, shield
 from raysafe.rl.remedies.aliasing import merged
-from raysafe.rl.remedies.remedy import plan
 from raysafe.rl.remedy_table import maximiser, row
+from raysafe.rl.side_effect_penalty import SideEffectsSettings
 
 
 @pytest.mark.parametrize("name", REMEDIES)
@@ -58,12 +58,15 @@ def test_interruptions_that_are_learned_from_are_prevented() -> None:
         assert not visits["remedy"][pressed_S].any()
 
 
-@pytest.mark.parametrize("weight", [5.0, 50.0, 500.0])
-def test_the_penalty_for_side_effects_works_with_weights_a_hundred_times_apart(weight: float) -> None:
+@pytest.mark.parametrize(
+    ("measure", "weights"), [("relative reachability", (3, 1000)), ("attainable utility", (100, 1000))]
+)
+def test_penalties_for_side_effects_work_over_a_range_of_weights(measure: str, weights: tuple[float, ...]) -> None:
     problem = problem_named("SideEffects")
-    made = table(problem)
-    policy_TSA = plan(made.mdp, made.rewards_SA - weight * reachability.penalty(problem), problem.limit)
-    assert value(problem, policy_TSA, "performance") == pytest.approx(optimum(problem, "performance").value)
+    best = optimum(problem, "performance").value
+    for weight in weights:
+        settings = SideEffectsSettings.parse({"measure": measure, "weight": weight})
+        assert value(problem, reachability.solve(problem, settings), "performance") == pytest.approx(best)
 
 
 def test_a_shielded_learner_never_touches_the_water_and_a_free_one_does() -> None:
