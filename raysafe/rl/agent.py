@@ -29,6 +29,8 @@ class Episodes:
 
     returns_N: NDArray[np.float64]
     lengths_N: NDArray[np.int64]
+    admitted: bool = True
+    """Whether the policy may be the best one, whatever it returns."""
 
     @property
     def figures(self) -> dict[str, float]:

@@ -34,6 +34,13 @@ class Extension(ABC):
     def apply(self, config: AlgorithmConfig) -> None:
         """Change the config, by the functions below or directly: `config.training(learner_config_dict=...)` too."""
 
+    def begin(self, run: Run) -> None:  # noqa: B027 - most have no use for it
+        """Called in the driver before the algorithm is built, for what is written into the run."""
+
+    def admits(self) -> bool:
+        """Whether the policy, as it is, may be the best one: asked after an evaluation."""
+        return True
+
     def after_iteration(self, algorithm: Algorithm, step: int) -> Mapping[str, float]:
         """Called in the driver when an iteration is over; what it returns joins the iteration's row of metrics."""
         return {}

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from raysafe.config import Job
+from raysafe.rl.constraints import ConstraintSettings
 from raysafe.rl.dqn import DQNSettings
 from raysafe.rl.learned_reward import LearnedReward
+from raysafe.rl.masking import MaskingSettings
 from raysafe.rl.ppo import PPOSettings
 from raysafe.rl.settings import EvaluationSettings, SamplingSettings
 from raysafe.rl.shaping_settings import ShapingSettings
+from raysafe.rl.side_effect_penalty import SideEffectsSettings
 from raysafe.runtime.report import write_report
 from raysafe.runtime.run import Run
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from raysafe.rl.extension import Extension
 
 Algorithm = Literal["ppo", "dqn"]
-EXTENSIONS: tuple[str, ...] = ("shaping", "learned_reward")
+EXTENSIONS: tuple[str, ...] = ("shaping", "learned_reward", "side_effects", "constraint", "masking")
 """Fields of RLJob whose configs, where they are set, have a method `extension(job)`; in the order of application."""
 
 
@@ -46,6 +49,9 @@ class RLJob(Job):
     learned_reward: LearnedReward | None = Field(
         default=None, description="Learn the reward from comparisons of what the agent does."
     )
+    side_effects: SideEffectsSettings | None = Field(default=None, description="Side effects are charged in training.")
+    constraint: ConstraintSettings | None = Field(default=None, description="A limit on what episodes cost.")
+    masking: MaskingSettings | None = Field(default=None, description="Actions that are forbidden, and never taken.")
     keep_checkpoints: int = Field(default=2, ge=1, description="Latest checkpoints kept, besides the best.")
 
     @model_validator(mode="after")
@@ -65,11 +71,11 @@ class RLJob(Job):
         """Those of the algorithm."""
         return (self.ppo or PPOSettings()) if self.algorithm == "ppo" else (self.dqn or DQNSettings())
 
-    def agent(self) -> Agent:
-        """What learns; raises ConfigError."""
+    def agent(self, run: Run | None = None) -> Agent:
+        """What learns, and may write into a run; raises ConfigError."""
         from raysafe.rl.rllib_agent import RLlibAgent
 
-        return RLlibAgent(self)
+        return RLlibAgent(self, run)
 
     def run(self, resume: Run | None = None) -> Run:
         """Train; leaves checkpoints and report.html in the run. Raises ConfigError before Ray is started."""

@@ -48,12 +48,9 @@ class Multiplier:
         self.value = min(max(0.0, self.total + gains.proportional * excess + gains.derivative * rise), gains.largest)
         return self.value
 
-    def state(self) -> dict[str, float | None]:
-        return {"total": self.total, "last_cost": self.last_cost, "value": self.value}
+    def state(self) -> dict[str, float]:
+        known = {} if self.last_cost is None else {"last_cost": self.last_cost}
+        return {"total": self.total, "value": self.value, **known}
 
-    def set_state(self, state: dict[str, float | None]) -> None:
-        self.total, self.last_cost, self.value = (
-            float(state["total"] or 0),
-            state["last_cost"],
-            float(state["value"] or 0),
-        )
+    def set_state(self, state: dict[str, float]) -> None:
+        self.total, self.value, self.last_cost = state["total"], state["value"], state.get("last_cost")

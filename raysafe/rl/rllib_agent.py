@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from raysafe.runtime.cluster import connect
 if TYPE_CHECKING:
     from raysafe.rl.checkpoint import Position
     from raysafe.rl.job import RLJob
+    from raysafe.runtime.run import Run
 
 FIGURES = {
     "policy_loss": "policy_loss",
@@ -37,13 +39,16 @@ FIGURES = {
 class RLlibAgent:
     """Builds the algorithm; starts or joins Ray for it where anything is to run in other processes."""
 
-    def __init__(self, job: RLJob) -> None:
+    def __init__(self, job: RLJob, run: Run | None = None) -> None:
         apart = bool(job.sampling.runners or job.sampling.learners or job.address)
         if apart:
             connect(job.address)
         # a process that steps small networks gains nothing by more threads, and two halve it on two cores
         torch.set_num_threads(1)
         self.extensions = job.extensions
+        if run is not None:
+            for extension in self.extensions:
+                extension.begin(run)
         config = build_config(job, self.extensions)
         self.algorithm: Any = config.build_algo() if apart else build_locally(config)
         maker = config.env_config["maker"].for_evaluation()
@@ -68,7 +73,7 @@ class RLlibAgent:
         self.algorithm.env_runner_group.sync_weights(
             from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True
         )
-        return self.evaluator.run()
+        return replace(self.evaluator.run(), admitted=all(extension.admits() for extension in self.extensions))
 
     def frames(self) -> list[NDArray[np.uint8]]:
         return self.evaluator.frames()

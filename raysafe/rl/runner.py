@@ -153,6 +153,8 @@ class VectorRunner(SingleAgentEnvRunner):
         extra: dict[str, NDArray[Any]] = {}
         if Columns.ACTIONS in out:
             actions = out[Columns.ACTIONS]
+            kept = out.keys() - {Columns.ACTIONS, Columns.ACTION_DIST_INPUTS}
+            extra |= {name: out[name].cpu().numpy() for name in kept}
         else:
             kind = "exploration" if explore else "inference"
             distribution = getattr(self.module, f"get_{kind}_action_dist_cls")().from_logits(inputs)

@@ -30,7 +30,7 @@ FRAMES = "artifacts/frames"
 def train(job: RLJob, run: Run) -> None:
     """Train to the last step, to the target, or until Ctrl-C."""
     with Progress(run, job.job, first=f"starting {job.algorithm}") as progress, StopSignal(progress.say) as stop:
-        agent = job.agent()
+        agent = job.agent(run)
         try:
             Training(job, run, agent, progress, stop).train()
         finally:
@@ -86,12 +86,13 @@ class Training:
     def _evaluate(self) -> None:
         """Judge the policy as it is, and note whether it is the best yet."""
         position, job = self.position, self.job
-        figures = self.agent.evaluate().figures
+        episodes = self.agent.evaluate()
+        figures = episodes.figures
         position.evaluated = position.steps
         value = figures["evaluation/return"]
-        if position.best is None or value > position.best:
+        if episodes.admitted and (position.best is None or value > position.best):
             position.best, position.best_step = value, position.steps
-        if job.target is not None and value >= job.target and position.steps < job.steps:
+        if episodes.admitted and job.target is not None and value >= job.target and position.steps < job.steps:
             position.ended = f"the mean return {value:.4g} reaches the target {job.target:g}"
             self.run.event("stopped-early", step=position.steps, why=position.ended, best_step=position.best_step)
         self._tell(position.row | figures)
