@@ -4,7 +4,7 @@ wins back. This is the judge's side: no agent, environment or remedy imports it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raysafe.rl.envs.optimum import optimum, value
@@ -58,15 +58,17 @@ def maximiser(problem: Problem) -> Floats:
     return settled(table(problem), problem.limit)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The README's table."""
+def markdown(rows: Sequence[Row], learned: Mapping[str, Sequence[float]]) -> str:
+    """The README's table. learned: performance of learners of the same reward, by problem, which may differ by seed."""
     lines = [
-        "| problem | most reward | best | remedy | with it | gap closed |",
-        "| --- | ---: | ---: | --- | ---: | ---: |",
+        "| problem | most reward | Q-learning | best | remedy | with it | gap closed |",
+        "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
     ]
-    lines += [
-        f"| {row.problem} | {row.agent:.1f} | {row.best:.1f} | {row.remedy.name}: {row.remedy.told} "
-        f"| {row.remedied:.1f} | {row.closed:.0%} |"
-        for row in rows
-    ]
+    for row in rows:
+        low, high = min(learned[row.problem]), max(learned[row.problem])
+        spread = f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
+        lines.append(
+            f"| {row.problem} | {row.agent:.1f} | {spread} | {row.best:.1f} | {row.remedy.name}: {row.remedy.told} "
+            f"| {row.remedied:.1f} | {row.closed:.0%} |"
+        )
     return "\n".join(lines)

@@ -63,7 +63,7 @@ def test_a_batch_by_hand_and_a_learner_that_goes_on() -> None:
         minibatch_size=200,
         num_epochs=1,
     )
-    ((learner, _, episodes),) = iterations(config, 1)
+    ((learner, runner, episodes),) = iterations(config, 1)
     costs = [sum(info["cost"] for info in episode.get_infos()) for episode in episodes]
     assert learner.episode_cost == pytest.approx(np.mean(costs))
     assert learner.multiplier.value == pytest.approx(7.0 + 0.5 * (np.mean(costs) - LIMIT))
@@ -74,7 +74,7 @@ def test_a_batch_by_hand_and_a_learner_that_goes_on() -> None:
     assert advantages_N[actions_N == RISKILY].mean() < advantages_N[actions_N != RISKILY].mean() - 0.2
     to_come_N = np.concatenate([np.cumsum(e.get_actions()[::-1])[::-1] for e in episodes])
     assert np.corrcoef(batch["cost_targets"].numpy(), to_come_N)[0, 1] > 0.9
-    again = config.learner_class(config=config, module_spec=config.get_multi_rl_module_spec(spaces=None, env=Errands()))
+    again = config.learner_class(config=config, module_spec=config.get_multi_rl_module_spec(env=runner.env))
     again.build()
     again.set_state(learner.get_state())
     assert again.multiplier.state() == learner.multiplier.state()

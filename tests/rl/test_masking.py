@@ -12,19 +12,11 @@ import pytest
 
 import raysafe.rl.envs  # noqa: F401
 from raysafe.errors import ConfigError, DataError
-from raysafe.rl.envs.table import table
 from raysafe.rl.mask_wrapper import Masked
 from raysafe.rl.masking import INTERVENTIONS, SCHEMA, Masking, MaskingSettings
-from raysafe.rl.remedies import shield
 from tests.rl.small_training import iterations, ppo_config
 
-ISLAND = "raysafe/SafeExploration-v0"
-
-
-def keeps_dry(env: Any) -> np.ndarray:
-    """The shield of the island: no action that may lead into the water."""
-    made = table(env.problem)
-    return shield.allowed(made, shield.in_water(made))[made.index[env.state]]
+ISLAND, SHIELD = "raysafe/SafeExploration-v0", "raysafe.rl.remedies.shield:mask"
 
 
 class Own(gym.Env):
@@ -76,7 +68,7 @@ def test_no_forbidden_action_is_taken_and_each_that_was_drawn_is_a_row(tmp_path:
     """A new policy on the island draws steps into the water; none is taken, and each is written down."""
     from raysafe.rl.masking_callback import interventions
 
-    masking = Masking(MaskingSettings(function=f"{__name__}:keeps_dry"))
+    masking = Masking(MaskingSettings(function=SHIELD))
     config = ppo_config(ISLAND, masking, train_batch_size_per_learner=500, minibatch_size=500, num_epochs=1)
     ((_, runner, episodes),) = iterations(config, 1)
     assert not any(np.asarray(episode.get_observations())[:, -5:].sum(axis=1).min() < 1 for episode in episodes)
@@ -104,7 +96,7 @@ def test_what_is_done_has_the_masked_distribution() -> None:
 
     from raysafe.rl.masked_policy import INTENDED
 
-    config = ppo_config(ISLAND, Masking(MaskingSettings(function=f"{__name__}:keeps_dry")), entropy_coeff=0.0)
+    config = ppo_config(ISLAND, Masking(MaskingSettings(function=SHIELD)), entropy_coeff=0.0)
     runner = config.env_runner_cls(config=config, worker_index=0)
     seen, _ = runner.env.reset(seed=0)
     obs_BD = torch.from_numpy(np.repeat(np.asarray(seen, dtype=np.float32)[:1], 20_000, axis=0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from raysafe.rl.constrained import shielded
@@ -21,6 +23,12 @@ def allowed(made: Table, broken_S: Flags) -> Flags:
 def in_water(made: Table) -> Flags:
     """The side information, distance 0."""
     return np.array([SafeExploration.distance(state[0]) == 0 for state in made.states])
+
+
+def mask(env: Any) -> Flags:
+    """For a training: `masking.function: raysafe.rl.remedies.shield:mask`, of the island where it stands."""
+    made = table(env.problem)
+    return allowed(made, in_water(made))[made.index[env.state]]
 
 
 def solve(problem: Problem) -> Floats:
