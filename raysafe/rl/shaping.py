@@ -71,7 +71,7 @@ def look_back(
     _check(potential_SA, (mdp.states, mdp.actions))
     if gamma <= 0:
         raise DataError(f"look-back advice divides by gamma, which must be positive, got {gamma}")
-    rows = sparse.csr_array(mdp.rows)
+    rows = sparse.csr_array(mdp.rows, copy=True)
     rows.eliminate_zeros()
     steps, pairs = rows.nnz, mdp.states * mdp.actions
     state_N = np.concatenate([np.arange(mdp.states), rows.indices])

@@ -66,7 +66,7 @@ def forgotten(problem: Remembering, policy: Floats) -> Floats:
     state_S = np.where(kept.terminal_S, 0.0, kept.initial_S)
     for time in range(problem.limit):
         np.add.at(done_TSA[time], inner_S, state_S[:, None] * policies[time])
-        state_S = kept.mdp.under(policies[time]).T @ state_S
+        state_S = kept.mdp.arrivals(state_S[:, None] * policies[time])
     visited_TS1 = done_TSA.sum(axis=-1, keepdims=True)
     even_TSA = np.full_like(done_TSA, 1 / made.rewards_SA.shape[1])
     return np.divide(done_TSA, visited_TS1, out=even_TSA, where=visited_TS1 > 0)
