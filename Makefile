@@ -7,13 +7,15 @@ BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
 PEERS := .venv-guards
 PEERS_STAMP := $(PEERS)/.installed
+RL := .venv-rl
+RL_STAMP := $(RL)/.installed
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 # real data and models that the slower tests use where they are; RAYSAFE_TEST_DATA names another folder
 export RAYSAFE_TEST_DATA ?= $(abspath ../shared/data)
 QUICK := not ray and not serve and not browser and not slow
 
-.PHONY: help setup quickstart test quick verify bench bench-setup vllm-setup test-data lint types layers check clean constraints
+.PHONY: help setup quickstart test quick verify bench bench-rl bench-setup vllm-setup test-data lint types layers check clean constraints
 
 help:
 	@echo "make quickstart   set up, then run the whole line on a small embedded model"
@@ -63,7 +65,15 @@ $(PEERS_STAMP): tests/bench/guards-requirements.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-guard==0.3.16
 	@touch $@
 
-bench: setup bench-setup test-data $(PEERS_STAMP)
+$(RL_STAMP): tests/bench/rl-requirements.txt
+	test -x $(RL)/bin/python || $(PYTHON) -m venv $(RL)
+	$(RL)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/rl-requirements.txt
+	@touch $@
+
+bench-rl: setup $(RL_STAMP)
+	$(BIN)/python -m tests.bench.rl --peers $(RL)/bin/python
+
+bench: setup bench-setup test-data $(PEERS_STAMP) $(RL_STAMP)
 	$(BIN)/python -m tests.bench.dpo plain
 	$(BENCH)/bin/python -m tests.bench.dpo trl --data $(RAYSAFE_TEST_DATA)/hh-rlhf/harmless-base-test.jsonl.gz
 	$(BENCH)/bin/python -m tests.bench.trl_losses
@@ -77,6 +87,7 @@ bench: setup bench-setup test-data $(PEERS_STAMP)
 	$(BIN)/python -m tests.bench.budgets
 	$(BIN)/python -m tests.bench.sandbox
 	$(BIN)/python -m tests.bench.guards --peers $(PEERS)/bin/python
+	$(BIN)/python -m tests.bench.rl --peers $(RL)/bin/python
 
 # vLLM pins its own torch and transformers, and its companions' builds are for CUDA
 $(VLLM_STAMP): pyproject.toml tests/bench/vllm-requirements.txt
@@ -113,4 +124,4 @@ constraints: setup
 		--extra dev pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(VLLM) $(PEERS) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(VLLM) $(PEERS) $(RL) .pytest_cache .ruff_cache .hypothesis

@@ -80,8 +80,8 @@ def answer(command: list[str], **environment: str) -> dict[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compare(algorithm: str, seeds: range, peers: str) -> bool:
-    """Print the table of an algorithm; whether it keeps the limits."""
+def compare(algorithm: str, seeds: range, peers: str) -> dict[str, float]:
+    """Print the table of an algorithm; its figures."""
     peer_script = str(Path(__file__).with_name("rl_peer.py"))
     print(f"\n{algorithm} on CartPole-v1       RaySafe                    Stable-Baselines3")
     print("seed   return   steps  CPU s  steps/s   return   steps  CPU s  steps/s")
@@ -95,14 +95,31 @@ def compare(algorithm: str, seeds: range, peers: str) -> bool:
             for side in (own, peer)
         )
         print(f"{seed:>4}{cells}", flush=True)
-    reached = sum(own["return"] >= TARGET for own, _ in rows)
-    cpu = [fmean(side["cpu_s"] for side in sides) for sides in zip(*rows, strict=True)]
-    speed = [sum(s["steps"] for s in sides) / sum(s["cpu_s"] for s in sides) for sides in zip(*rows, strict=True)]
-    print(f"reached {TARGET:g}: {reached} of {len(rows)} seeds")
-    print(f"CPU seconds to get there, mean: {cpu[0]:.1f} against {cpu[1]:.1f}, ratio {cpu[0] / cpu[1]:.2f}")
-    print(f"steps per CPU second: {speed[0]:.0f} against {speed[1]:.0f}, ratio {speed[0] / speed[1]:.2f}")
-    kept = reached == len(rows) and cpu[0] <= LIMITS[algorithm] * cpu[1]
-    return kept and (algorithm != "ppo" or speed[0] >= SPEED * speed[1])
+    cpu, peer_cpu = (fmean(side["cpu_s"] for side in sides) for sides in zip(*rows, strict=True))
+    speed, peer_speed = (
+        sum(side["steps"] for side in sides) / sum(side["cpu_s"] for side in sides) for sides in zip(*rows, strict=True)
+    )
+    found = {
+        "seeds": len(rows),
+        "reached": sum(own["return"] >= TARGET for own, _ in rows),
+        "peer_reached": sum(peer["return"] >= TARGET for _, peer in rows),
+        "cpu_s": cpu,
+        "peer_cpu_s": peer_cpu,
+        "cpu_ratio": cpu / peer_cpu,
+        "speed": speed,
+        "peer_speed": peer_speed,
+        "speed_ratio": speed / peer_speed,
+    }
+    print(f"reached {TARGET:g}: {found['reached']} of {len(rows)} seeds, the peer {found['peer_reached']}")
+    print(f"CPU seconds to get there, mean: {cpu:.1f} against {peer_cpu:.1f}, ratio {found['cpu_ratio']:.2f}")
+    print(f"steps per CPU second: {speed:.0f} against {peer_speed:.0f}, ratio {found['speed_ratio']:.2f}")
+    return found
+
+
+def kept(algorithm: str, found: dict[str, float]) -> bool:
+    """Whether what is demanded of an algorithm holds."""
+    fast = algorithm != "ppo" or found["speed_ratio"] >= SPEED
+    return found["reached"] == found["seeds"] and found["cpu_ratio"] <= LIMITS[algorithm] and fast
 
 
 def main() -> int:
@@ -110,6 +127,7 @@ def main() -> int:
     parser.add_argument("--peers", help="interpreter of an environment with rl-requirements.txt")
     parser.add_argument("--algorithms", nargs="+", default=["ppo", "dqn"], choices=["ppo", "dqn"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--one", nargs=2, metavar=("ALGORITHM", "SEED"), help="our side alone, as JSON")
     given = parser.parse_args()
     if given.one:
@@ -117,8 +135,10 @@ def main() -> int:
         return 0
     if not given.peers:
         parser.error("--peers is required")
-    kept = [compare(algorithm, range(given.seeds), given.peers) for algorithm in given.algorithms]
-    return 0 if all(kept) else 1
+    found = {algorithm: compare(algorithm, range(given.seeds), given.peers) for algorithm in given.algorithms}
+    if given.json:
+        Path(given.json).write_text(json.dumps(found, indent=2))
+    return 0 if all(kept(algorithm, figures) for algorithm, figures in found.items()) else 1
 
 
 if __name__ == "__main__":
