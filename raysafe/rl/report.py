@@ -39,6 +39,9 @@ def _curve(run: Run) -> Section | None:
 
 def _strip(run: Run) -> Section | None:
     names = run.folder.list(FRAMES)
+    lacking = next((event["reason"] for event in run.events if event["event"] == "not-drawn"), None)
+    if lacking is not None:
+        return Section("An episode of the best policy", f"The environment couldn't draw it: {lacking}.")
     if not names:
         return None
     pictures = {f"{number} of {len(names)}": run.folder.read(f"{FRAMES}/{n}") for number, n in enumerate(names, 1)}

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
 from raysafe.errors import Interrupted
@@ -134,8 +135,7 @@ class Training:
         if self.job.keeps_best and ended.best_step is not None and ended.best_step != ended.steps:
             self._load(ended.best_step)
             self.run.event("rolled-back", step=ended.best_step)
-        for number, frame in enumerate(self.agent.frames()):
-            self.run.folder.write(f"{FRAMES}/{number:03d}.png", png(frame))
+        self._draw()
         self.run.event(
             "trained",
             step=ended.steps,
@@ -144,6 +144,16 @@ class Training:
             best=ended.best,
             best_step=ended.best_step,
         )
+
+    def _draw(self) -> None:
+        """Pictures for the report; what an environment lacks to draw them costs a sentence there, not the run."""
+        try:
+            frames = self.agent.frames()
+        except DependencyNotInstalled as error:
+            self.run.event("not-drawn", reason=str(error))
+            return
+        for number, frame in enumerate(frames):
+            self.run.folder.write(f"{FRAMES}/{number:03d}.png", png(frame))
 
 
 def png(frame_HWC: NDArray[np.uint8]) -> bytes:

@@ -21,16 +21,18 @@ pytestmark = pytest.mark.ray
 
 SETTINGS = """
 job: rl
-env: CartPole-v1
+env: tests.rl.balancing:Balancing
 steps: 8192
 sampling:
   normalise: true
+ppo:
+  batch_size: 512
 evaluation:
   every: 2048
   episodes: 8
   frames: 3
 """
-WAIT_S = 120.0
+WAIT_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_an_agent_learns_what_an_untrained_one_can_not(whole: Run) -> None:
     judged = [row["evaluation/return"] for row in whole.metrics if "evaluation/return" in row]
     assert whole.metrics[0]["step"] == 0
     assert judged[0] < 60
-    assert max(judged) > 150
+    assert max(judged) > max(100, 2 * judged[0])
 
 
 def test_rows_count_steps_and_episodes_over_the_whole_run(whole: Run) -> None:
