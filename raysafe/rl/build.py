@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 def check_env(job: RLJob) -> None:
     """Make one environment and close it; raises ConfigError where it or its spaces can't be used."""
+    if job.algorithm == "q-learning":
+        from raysafe.rl.tabular_agent import problem_of
+
+        problem_of(job)
+        return
     env = EnvMaker(job.env, job.env_config).make()
     try:
         actions = env.action_space

@@ -12,6 +12,7 @@ from raysafe.rl.dqn import DQNSettings
 from raysafe.rl.learned_reward import LearnedReward
 from raysafe.rl.masking import MaskingSettings
 from raysafe.rl.ppo import PPOSettings
+from raysafe.rl.q_learning import QLearningSettings
 from raysafe.rl.settings import EvaluationSettings, SamplingSettings
 from raysafe.rl.shaping_settings import ShapingSettings
 from raysafe.rl.side_effect_penalty import SideEffectsSettings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from raysafe.rl.agent import Agent
     from raysafe.rl.extension import Extension
 
-Algorithm = Literal["ppo", "dqn"]
+Algorithm = Literal["ppo", "dqn", "q-learning"]
 EXTENSIONS: tuple[str, ...] = ("shaping", "learned_reward", "side_effects", "constraint", "masking")
 """Fields of RLJob whose configs, where they are set, have a method `extension(job)`; in the order of application."""
 
@@ -43,6 +44,7 @@ class RLJob(Job):
     )
     ppo: PPOSettings | None = Field(default=None, description="Settings of PPO; its preset by default.")
     dqn: DQNSettings | None = Field(default=None, description="Settings of DQN; its preset by default.")
+    q_learning: QLearningSettings | None = Field(default=None, description="Settings of q-learning; its preset.")
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     shaping: ShapingSettings | None = Field(default=None, description="Something is added to the reward in training.")
@@ -56,9 +58,20 @@ class RLJob(Job):
 
     @model_validator(mode="after")
     def _settings_of_the_algorithm(self) -> Self:
-        for name in ("ppo", "dqn"):
-            if name != self.algorithm and getattr(self, name) is not None:
+        for name in ("ppo", "dqn", "q_learning"):
+            if name != self.algorithm.replace("-", "_") and getattr(self, name) is not None:
                 raise ValueError(f"{name} does nothing with algorithm {self.algorithm}: leave its settings out")
+        return self
+
+    @model_validator(mode="after")
+    def _a_table_learns_alone(self) -> Self:
+        if self.algorithm != "q-learning":
+            return self
+        for name in EXTENSIONS:
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} does nothing with algorithm q-learning: leave it out, or choose ppo")
+        if self.sampling != SamplingSettings():
+            raise ValueError("sampling does nothing with algorithm q-learning: q_learning.copies is its number")
         return self
 
     @property
@@ -68,11 +81,15 @@ class RLJob(Job):
 
     @property
     def settings(self) -> PPOSettings | DQNSettings:
-        """Those of the algorithm."""
+        """Those of RLlib's algorithm."""
         return (self.ppo or PPOSettings()) if self.algorithm == "ppo" else (self.dqn or DQNSettings())
 
     def agent(self, run: Run | None = None) -> Agent:
         """What learns, and may write into a run; raises ConfigError."""
+        if self.algorithm == "q-learning":
+            from raysafe.rl.tabular_agent import TabularAgent
+
+            return TabularAgent(self)
         from raysafe.rl.rllib_agent import RLlibAgent
 
         return RLlibAgent(self, run)
