@@ -1,0 +1,158 @@
+"""Deep maximum-entropy inverse reinforcement learning (Wulfmeier et al. 2015): a network gives each state's reward.
+
+The objective is that of maxent.py. Its gradient with respect to the rewards is the policy's visits less those
+demonstrated (equation 11), which goes through the network by the chain rule. Where the network is one linear layer this
+is the linear method, by another optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from raysafe.config import Config
+from raysafe.data.trajectories import Trajectory
+from raysafe.errors import ConfigError, DataError, TrainingError
+from raysafe.irl.demonstrations import Demonstrated, Objective, demonstrated, population
+from raysafe.irl.features import Features
+from raysafe.irl.reward import Reward
+from raysafe.irl.soft import SoftPlan, soft_plan
+from raysafe.rl.mdp import Floats, TabularMDP
+from raysafe.rl.planning import check
+from raysafe.runtime.bar import Bar
+
+
+class DeepMaxEntSettings(Config):
+    """The network, and how it is trained."""
+
+    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of each hidden layer; none for a linear one.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Adam's step; it falls to 0 along a cosine.")
+    weight_decay: float = Field(default=1e-4, ge=0, description="Decay of the weights in each step (AdamW).")
+    iterations: int = Field(default=300, ge=1, description="Steps, each over all demonstrations.")
+    objective: Objective = Field(default="likelihood", description="As of the linear method.")
+    seed: int = Field(default=0, ge=0, description="Of the first weights.")
+
+
+@dataclass(frozen=True)
+class DeepReport:
+    """objective: per trajectory, at the first and at the last step. gap: the largest difference between the visits of
+    the policy and those demonstrated, at the last."""
+
+    first_objective: float
+    objective: float
+    gap: float
+    iterations: int
+
+    def __str__(self) -> str:
+        return (
+            f"objective {self.first_objective:.6g} at first, {self.objective:.6g} after {self.iterations} iterations; "
+            f"visits differ by {self.gap:.1e} at most"
+        )
+
+
+class DeepMaxEntIRL:
+    """features: (S, F) or (S, A, F), dense; each is scaled to mean 0 and deviation 1 before the network sees it."""
+
+    def __init__(
+        self,
+        mdp: TabularMDP,
+        features_SF: Floats,
+        gamma: float,
+        horizon: int | None = None,
+        settings: DeepMaxEntSettings | None = None,
+    ) -> None:
+        check(gamma, horizon)
+        self.mdp, self.gamma, self.horizon = mdp, gamma, horizon
+        self.settings = settings or DeepMaxEntSettings()
+        features = Features(features_SF, mdp.states, mdp.actions)
+        if features.sparse:
+            raise DataError("a network reads dense features: give an array, not a sparse one")
+        rows = cast(Floats, features.rows)
+        spread_F = rows.std(axis=0)
+        self._of_actions = features.of_actions
+        self._inputs = torch.from_numpy((rows - rows.mean(axis=0)) / np.where(spread_F > 0, spread_F, 1.0))
+        self._plan: SoftPlan | None = None
+        self._report: DeepReport | None = None
+
+    def fit(self, trajectories: Sequence[Trajectory]) -> Reward:
+        """The reward of what was demonstrated; raises DataError for what can't have happened in the MDP."""
+        return self._fit(demonstrated(self.mdp, trajectories, self.gamma, self.horizon, self.settings.objective))
+
+    def fit_occupancy(self, visits_SA: Floats) -> Reward:
+        """The reward of a whole population, given by its discounted visits from the MDP's initial states."""
+        return self._fit(population(self.mdp, visits_SA, self.gamma, self.horizon))
+
+    def policy(self) -> Floats:
+        """Soft-optimal for the reward that was found: (S, A), or with a horizon (T, S, A)."""
+        return self._found.policy
+
+    def occupancy(self) -> Floats:
+        """(S, A): discounted visits of that policy from the MDP's initial states."""
+        return self._found.visits(self.mdp.initial_S if self.horizon is None else self.mdp.initial_S[None])
+
+    @property
+    def report(self) -> DeepReport:
+        """How the training ended."""
+        if self._report is None:
+            raise ConfigError("nothing has been fitted yet: call fit first")
+        return self._report
+
+    @property
+    def _found(self) -> SoftPlan:
+        if self._plan is None:
+            raise ConfigError("nothing has been fitted yet: call fit first")
+        return self._plan
+
+    def _fit(self, shown: Demonstrated) -> Reward:
+        settings, plan, first = self.settings, None, 0.0
+        net = _network(self._inputs.shape[1], settings)
+        optimiser = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.iterations)
+        with Bar("deep maximum entropy", total=settings.iterations, unit="iteration") as bar:
+            for iteration in range(settings.iterations + 1):
+                rewards = self._rewards(net)
+                rewards_SA = rewards.detach().numpy()
+                if not np.isfinite(rewards_SA).all():
+                    raise TrainingError(
+                        f"the network's rewards aren't finite after {iteration} steps: lower learning_rate"
+                    )
+                plan = soft_plan(self.mdp, rewards_SA, self.gamma, self.horizon, plan)
+                objective = float((shown.starts * plan.values).sum() - (shown.visits_SA * rewards_SA).sum())
+                first = objective if iteration == 0 else first
+                ahead_SA = plan.visits(shown.starts) - shown.visits_SA
+                if iteration == settings.iterations:
+                    break
+                optimiser.zero_grad()
+                rewards.backward(torch.from_numpy(ahead_SA))
+                optimiser.step()
+                schedule.step()
+                bar.show(iteration + 1, f"objective {objective:.4g}")
+        self._plan = plan
+        self._report = DeepReport(first, objective, float(np.abs(ahead_SA).max()), settings.iterations)
+        return Reward.of_table(
+            rewards_SA.copy(), learned_by="deep maximum entropy", gamma=self.gamma, horizon=self.horizon
+        )
+
+    def _rewards(self, net: nn.Module) -> Tensor:
+        """(S, A)."""
+        found: Tensor = net(self._inputs)
+        shape = (self.mdp.states, self.mdp.actions)
+        return found.reshape(shape) if self._of_actions else found.expand(shape)
+
+
+def _network(inputs: int, settings: DeepMaxEntSettings) -> nn.Sequential:
+    """Double precision, since planning is; tanh between layers, so that rewards are smooth in the weights."""
+    sizes = (inputs, *settings.hidden, 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            layers += [nn.Linear(before, after, dtype=torch.float64), nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
