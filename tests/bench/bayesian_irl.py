@@ -2,7 +2,7 @@
 
     python -m tests.bench.bayesian_irl speed          four chains on two Ray workers against one process
     python -m tests.bench.bayesian_irl distances      samplers against the enumerated posterior
-    python -m tests.bench.bayesian_irl active         informative against random questions [--problems 40]
+    python -m tests.bench.bayesian_irl active         informative against random questions [--problems 100]
     python -m tests.bench.bayesian_irl cooperative    pedagogic against expert demonstrations [--problems 100]
 
 Each prints its figures; `--json FILE` writes them.
@@ -111,7 +111,7 @@ def distances(draws: int = 5000, chains: int = 4) -> Figures:
     return found
 
 
-def active(problems: int = 40, size: int = 5, weights: int = 8, questions: int = 20) -> Figures:
+def active(problems: int = 100, size: int = 5, weights: int = 8, questions: int = 20) -> Figures:
     """Regret, as a share of (optimal less random policy), after each question, for each problem.
 
     A grid with `weights` cells whose rewards are drawn from a standard normal, the others nothing. Each cell is icy
