@@ -28,7 +28,8 @@ from raysafe.rl.mdp import Floats, TabularMDP
 class Questions(Protocol):
     """A fixed list of K questions with O answers each."""
 
-    features: Features
+    @property
+    def features(self) -> Features: ...
 
     def log_probabilities(self, weights_NF: Floats) -> Floats:
         """(N, K, O): of each answer, for each particle."""
@@ -69,6 +70,9 @@ class ComparisonQuestions:
         return np.stack([log_expit(margins_NK), log_expit(-margins_NK)], axis=-1)
 
 
+By = Literal["information", "random"]
+
+
 class ActiveConfig(Config):
     """The cloud of particles."""
 
@@ -89,7 +93,7 @@ class ActiveIRL:
         self._rng = np.random.default_rng(self.config.seed)
         self.weights_NF = self.config.prior.draw(self._rng, (self.config.particles, questions.features.count))
         self._logps_NKO = questions.log_probabilities(self.weights_NF)
-        self.answers_KO = np.zeros(self._logps_NKO.shape[1:])
+        self.answers_KO: Floats = np.zeros(self._logps_NKO.shape[1:])
         """How often each answer was given."""
         self.shares_N = np.full(self.config.particles, 1 / self.config.particles)
 
@@ -97,7 +101,7 @@ class ActiveIRL:
         """Expected information of each question, in nats."""
         return information(self._logps_NKO, self.shares_N)
 
-    def ask(self, by: Literal["information", "random"] = "information") -> int:
+    def ask(self, by: By = "information") -> int:
         """The question to ask next: the most informative one, or any."""
         if by == "random":
             return int(self._rng.integers(len(self.answers_KO)))
@@ -117,7 +121,7 @@ class ActiveIRL:
         if 1 / (self.shares_N**2).sum() < self.config.least_share * len(self.shares_N):
             self._renew()
 
-    def run(self, expert: Callable[[int], int], questions: int, by: Literal["information", "random"]) -> list[Reward]:
+    def run(self, expert: Callable[[int], int], questions: int, by: By = "information") -> list[Reward]:
         """Ask so many questions of one who answers; the mean reward after each."""
         found = []
         for _ in range(questions):

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from raysafe.irl.active import ActionQuestions, ActiveConfig, ActiveIRL
+from raysafe.irl.active import ActionQuestions, ActiveConfig, ActiveIRL, By
 from raysafe.irl.bayes.chains import run_chains
 from raysafe.irl.bayes.diagnostics import ess_bulk, r_hat
 from raysafe.irl.bayes.enumerated import enumerate_posterior
@@ -118,7 +118,7 @@ def active(problems: int = 100, size: int = 5, weights: int = 8, questions: int 
     with probability one half: there one slides a step, or none, whatever one does. An expert who is rational to degree
     5 says what it would do in a cell.
     """
-    regrets: dict[str, list[list[float]]] = {"information": [], "random": []}
+    regrets: dict[By, list[list[float]]] = {"information": [], "random": []}
     with Bar("active", total=problems, unit="problem") as bar:
         for seed in range(problems):
             rng = np.random.default_rng([1, seed])
@@ -143,7 +143,7 @@ def active(problems: int = 100, size: int = 5, weights: int = 8, questions: int 
                 best = plan.values.mean()
                 regrets[by].append([float((best - value) / (best - random)) for value in values])
             bar.advance(1)
-    return regrets
+    return {**regrets}
 
 
 def cooperative(problems: int = 100) -> Figures:

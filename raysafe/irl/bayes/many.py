@@ -50,7 +50,8 @@ class ManyValues:
         moves_NSS = self.goes_SAS[self._states, policy_NS]
         earned_NS = np.take_along_axis(rewards_NSA, policy_NS[..., None], axis=2)
         earned_NS[:, self.mdp.ends_S] = 0.0
-        return np.linalg.solve(np.eye(self.mdp.states) - self.gamma * moves_NSS, earned_NS)[..., 0]
+        system_NSS = np.eye(self.mdp.states) - self.gamma * moves_NSS
+        return np.asarray(np.linalg.solve(system_NSS, earned_NS), dtype=np.float64)[..., 0]
 
     def occupancies(self, policy_NS: np.ndarray) -> Floats:
         """(N, S, A): as `planning.occupancy`, of deterministic policies."""

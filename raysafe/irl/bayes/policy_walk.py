@@ -93,8 +93,9 @@ def origin(prior: Prior, step: float) -> float:
 def axis(prior: Prior, step: float, span: float | None = None) -> Floats:
     """The grid's points along one weight: all between the prior's bounds, or those within `span` of its mean."""
     if prior.bounds is not None:
-        return origin(prior, step) + step * np.arange(int((prior.bounds[1] - prior.bounds[0]) / step + 1e-9))
+        points = int((prior.bounds[1] - prior.bounds[0]) / step + 1e-9)
+        return origin(prior, step) + step * np.arange(points, dtype=np.float64)
     if span is None:
         raise ConfigError(f"a {prior.kind} prior has no bounds: say how far from its mean the grid goes (span)")
     most = int(span / step + 1e-9)
-    return origin(prior, step) + step * np.arange(-most, most + 1)
+    return origin(prior, step) + step * np.arange(-most, most + 1, dtype=np.float64)

@@ -107,7 +107,7 @@ class ActionValues:
             stays_S = ~mdp.ends_S
             moves_SS = mdp.transitions[self._states, policy_S] * (stays_S[:, None] & stays_S[None])
             psi_SF = np.linalg.solve(np.eye(mdp.states) - self.gamma * moves_SS, phi_SF)
-        return self._with_actions(psi_SF)
+        return self._with_actions(np.asarray(psi_SF, dtype=np.float64))
 
     def _with_actions(self, psi_SF: Floats) -> Floats:
         """(F, S, A): features of a first action, then those of what follows in the next states, psi_SF."""

@@ -58,7 +58,7 @@ def fit_normal(target: Target, config: Variational, rng: np.random.Generator) ->
         )
     half_NF = rng.standard_normal((max(size, -(-config.samples // 2)), size))
     # their mean is 0 and their covariance 1 exactly: a posterior that is normal is then found as it is
-    half_NF = np.linalg.qr(half_NF).Q * np.sqrt(len(half_NF))
+    half_NF = np.asarray(np.linalg.qr(half_NF).Q, dtype=np.float64) * np.sqrt(len(half_NF))
     noise_NF = np.concatenate([half_NF, -half_NF])
     rows, columns = np.tril_indices(size, -1)
     if config.covariance == "diagonal":

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, softmax
 
 from raysafe.errors import ConfigError, DataError
 from raysafe.irl.bayes.many import ManyValues
@@ -199,4 +199,4 @@ def _level(nodes: dict[tuple[int, tuple[int, ...]], int], edges: list[tuple[int,
 
 
 def _normalised(logs_LK: Floats) -> Floats:
-    return np.exp(logs_LK - logsumexp(logs_LK, axis=1, keepdims=True))
+    return softmax(logs_LK, axis=1)
