@@ -11,12 +11,17 @@ from raysafe.rl.remedies import REMEDIES
 from raysafe.rl.remedy_table import markdown, rows
 from tests.verify.readme import publish
 
-STEPS, SEEDS = 200_000, 3
+STEPS, SEEDS = 300_000, 3
 
 
 def learned(name: str, seed: int) -> float:
     """Performance of the policy that tabular Q-learning comes to, with a row for all that looks the same."""
-    learner = QLearner(PROBLEMS[name](), QLearningSettings(rows="view", gamma=0.999), steps=STEPS, seed=seed)
+    learner = QLearner(
+        PROBLEMS[name](),
+        QLearningSettings(rows="view", gamma=0.999, copies=256, initial=50, decay=0.6, learning_rate=1.0),
+        steps=STEPS,
+        seed=seed,
+    )
     learner.learn()
     return value(PROBLEMS[name](), learner.policy_SA, "performance")
 
