@@ -103,7 +103,11 @@ class Constraint(Extension):
             ],
             "multiplier": [Series("reward per cost", steps, [row[MULTIPLIER_METRIC] for row in rows])],
         }
-        return [Section("Constraint", f"Mean cost of an episode: at most {self.settings.limit:g}.", plots=plots)]
+        text = f"Mean cost of an episode: at most {self.settings.limit:g}."
+        trained = next((event for event in reversed(run.events) if event["event"] == "trained"), None)
+        if trained is not None and trained["best_step"] is None:
+            text += " No policy that was evaluated had kept it in the batch before: the last one is left."
+        return [Section("Constraint", text, plots=plots)]
 
 
 def costed(env: gym.Env, function: str | None) -> gym.Env:

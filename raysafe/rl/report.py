@@ -21,14 +21,15 @@ def _curve(run: Run) -> Section | None:
     judged = [row for row in rows if "evaluation/return" in row]
     if not judged:
         return None
-    best = max(judged, key=lambda row: row["evaluation/return"])
+    trained = next((event for event in reversed(run.events) if event["event"] == "trained"), {})
+    best = [("best", row) for row in judged if row["step"] == trained.get("best_step")]
     curves = [Series("evaluation", [row["step"] for row in judged], [row["evaluation/return"] for row in judged])]
     for name, title in (("return", "training"), ("true_return", "training, the environment's own reward")):
         there = [row for row in rows if name in row]
         if there:
             curves.append(Series(title, [row["step"] for row in there], [row[name] for row in there]))
     table: list[list[Any]] = [["evaluation", "step", "mean return", "deviation", "least", "mean length"]]
-    for label, row in (("before training", judged[0]), ("best", best), ("last", judged[-1])):
+    for label, row in (("before training", judged[0]), *best, ("last", judged[-1])):
         names = ("return", "return_sd", "return_least", "length")
         table.append([label, int(row["step"]), *(row[f"evaluation/{name}"] for name in names)])
     early = next((e["why"] for e in reversed(run.events) if e["event"] == "stopped-early"), None)

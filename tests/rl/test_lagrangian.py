@@ -113,3 +113,13 @@ def test_a_constraint_needs_ppo_and_one_learner() -> None:
         SETTINGS.extension(job("dqn", 0))
     with pytest.raises(ConfigError, match="needs one learner"):
         SETTINGS.extension(job("ppo", 2))
+
+
+def test_a_policy_whose_episodes_cost_a_tenth_too_much_is_never_the_best() -> None:
+    constraint = Constraint(SETTINGS)
+    admitted = [constraint.admits()]
+    for cost in (LIMIT, 1.09 * LIMIT, 1.11 * LIMIT):
+        constraint.set_state({"cost": cost})
+        admitted.append(constraint.admits())
+    assert admitted == [False, True, True, False]
+    assert constraint.state() == {"cost": 1.11 * LIMIT}
