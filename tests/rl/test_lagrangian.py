@@ -19,7 +19,7 @@ from tests.rl.errands import ERRANDS, KINDS, RISKILY, RISKY, SAFE, Errands
 from tests.rl.small_training import iterations, ppo_config
 
 ERRAND, LIMIT = "tests.rl.errands:Errands", 4.0
-SETTINGS = ConstraintSettings(limit=LIMIT, gamma=1.0, multiplier=MultiplierSettings(integral=0.01, proportional=0.05))
+SETTINGS = ConstraintSettings(limit=LIMIT, gamma=1.0, multiplier=MultiplierSettings(integral=0.02, proportional=0.05))
 
 
 def exactly() -> Constrained:
