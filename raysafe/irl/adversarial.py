@@ -143,6 +143,9 @@ class AdversarialExtension(Extension):
         return still / (still + moving) if moving else 0.0
 
     def state(self) -> dict[str, Any]:
+        # episodes begin anew at a checkpoint, and so does what is remembered of them: a resumed run finds the same
+        self.replayed.clear()
+        self.going.clear()
         moments = {
             str(number): {name: np.asarray(value) for name, value in kept.items()}
             for number, kept in self.optimiser.state_dict()["state"].items()
