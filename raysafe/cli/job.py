@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import io
 import re
 import sys
@@ -263,7 +264,7 @@ def _unknown(text: str, argv: Sequence[str], known: Sequence[str], tables: Seque
 
 
 def _description(job_class: type[Job]) -> str:
-    doc = (job_class.__doc__ or "").strip()
+    doc = inspect.cleandoc(job_class.__doc__ or "")
     preset = Path("jobs", "presets", f"{job_class.job.replace('-', '_')}_tiny.yaml")
     return (
         f"{doc}\n\n--config FILE reads settings from YAML, flags override them; --resume DIR goes on with a run.\n"

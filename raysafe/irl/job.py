@@ -83,6 +83,11 @@ class IRLJob(Job):
             raise ValueError(
                 f"method {self.method} needs {wanted}, and no more: say where the demonstrations were made"
             )
+        if self.method in ("airl", "gail") and self.sampling.normalise:
+            raise ValueError(
+                f"sampling.normalise must be false with method {self.method}: the expert's observations aren't brought "
+                "to the agent's scale"
+            )
         if self.horizon is None and self.gamma == 1:
             raise ValueError("gamma 1 needs a horizon: set horizon, or a gamma below 1")
         return self

@@ -87,6 +87,10 @@ def test_a_run_that_stopped_before_its_end_tells_its_evidence_once(given: dict[s
         ({"steps": 5}, "steps has no effect with method maxent"),
         ({"gamma": 1.0}, "gamma 1 needs a horizon"),
         ({"method": "airl"}, "gamma, mdp has no effect with method airl"),
+        (
+            {"method": "gail", "mdp": None, "gamma": None, "env": "CartPole-v1", "sampling": {"normalise": True}},
+            "sampling.normalise must be false with method gail",
+        ),
         ({"method": "maxim"}, "method: Input should be 'maxent'"),
     ],
 )
