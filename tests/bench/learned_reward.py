@@ -39,11 +39,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "steps": 24_000,
         "ppo": {**PPO, "batch_size": 1024, "gamma": 0.95, "learning_rate": 3e-3},
         "learned_reward": {
-            "rater": {"kind": "synthetic", "rationality": 3.0},
-            "fragment_length": 10,
-            "first": 0.6,
-            "until": 0.4,
-            "model": {"sees": "state", "members": 5},
+            "rater": {"kind": "synthetic", "rationality": 5.0},
+            "fragment_length": 5,
+            "pool": 5000,
+            "first": 0.4,
+            "rounds": 4,
+            "until": 0.6,
+            # a share of wrong answers would bound what a fragment's sum may say, and with it the best cell's reward
+            "model": {"sees": "state", "label_smoothing": 0.0},
         },
     },
 }
