@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
@@ -71,7 +71,7 @@ def build_config(job: RLJob, extensions: Sequence[Extension] = ()) -> AlgorithmC
         logging.getLogger(name).setLevel(logging.ERROR)
     register_env(REGISTERED, _make)
     settings, sampling = job.settings, job.sampling
-    config = settings.config(job)
+    config: Any = settings.config(job)
     config.environment(env=REGISTERED, env_config={"maker": EnvMaker(job.env, job.env_config, flat=True)})
     config.env_runners(
         env_runner_cls=VectorRunner,

@@ -50,8 +50,10 @@ def pack(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [pack(v, arrays, f"{path}/{number}") for number, v in enumerate(value)]}
-    if isinstance(value, np.ndarray) or hasattr(value, "detach"):
-        arrays[path] = np.array(value.detach().cpu().numpy() if hasattr(value, "detach") else value, order="C")
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        arrays[path] = np.array(value, order="C")
         return {"array": path}
     if isinstance(value, np.generic):
         return value.item()

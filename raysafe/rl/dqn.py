@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,7 @@ class DQNSettings(Config):
 
         from raysafe.rl.dqn_algorithm import ArrayDQN, DQNLearner
 
-        config = DQNConfig(algo_class=ArrayDQN)
+        config: Any = DQNConfig(algo_class=ArrayDQN)
         config.learners(
             learner_class=DQNLearner,
             learner_config_dict={"adam_epsilon": 1e-8, "gradients_per_round": self.gradients},

@@ -43,6 +43,9 @@ COLUMNS = {
 class ArrayDQN(DQN):
     """Rounds of sampling and of `gradients_per_round` gradients (in `learner_config_dict`)."""
 
+    config: Any
+    env_runner_group: Any
+    learner_group: Any
     memory: Memory | None = None
 
     def setup(self, config: Any) -> None:
@@ -61,13 +64,14 @@ class ArrayDQN(DQN):
             super().training_step()
             return
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            episodes, results = synchronous_parallel_sample(
+            sampled: Any = synchronous_parallel_sample(
                 worker_set=self.env_runner_group,
                 concat=True,
                 sample_timeout_s=self.config.sample_timeout_s,
                 _uses_new_env_runners=True,
                 _return_metrics=True,
             )
+        episodes, results = sampled
         self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
         for episode in episodes:
             self.memory.add(
@@ -97,7 +101,7 @@ class ArrayDQN(DQN):
 class DQNLearner(LeanLearner, DQNTorchLearner):
     """The loss of DQNTorchLearner for a batch of arrays, less the figures that nobody reads."""
 
-    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
         if "weights" in batch or config.num_atoms > 1:
             return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
         values_BA, target_BA = fwd_out["qf_preds"], fwd_out["qf_target_next_preds"]

@@ -74,8 +74,8 @@ class Evaluator:
         actions_N = (drawn if self.settings.explore else drawn.to_deterministic()).sample().cpu().numpy()
         if isinstance(space, gym.spaces.Box):
             if runner.config.normalize_actions:
-                return unsquash_action(actions_N, space)
-            return clip_action(actions_N, space) if runner.config.clip_actions else actions_N
+                return np.asarray(unsquash_action(actions_N, space))
+            return np.asarray(clip_action(actions_N, space)) if runner.config.clip_actions else actions_N
         return actions_N
 
     def frames(self) -> list[NDArray[np.uint8]]:

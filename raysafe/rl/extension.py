@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -79,13 +79,13 @@ def add_learner_connector(config: AlgorithmConfig, build: BuildConnector) -> Non
 
 def add_env_to_module_connector(config: AlgorithmConfig, build: BuildConnector) -> None:
     """The same between environment and policy; it is part of the policy's state, and of evaluations."""
-    before = config._env_to_module_connector
+    before: Any = config._env_to_module_connector
 
     def both(env: Any, spaces: Any, device: Any) -> list[ConnectorV2]:
         single = spaces["__env_single__"] if env is None else (env.single_observation_space, env.single_action_space)
         return [*_listed(before(env, spaces, device) if before else []), build(*single)]
 
-    config.env_runners(env_to_module_connector=both)
+    config.env_runners(env_to_module_connector=cast(Any, both))
 
 
 def add_callback(config: AlgorithmConfig, callback: type[RLlibCallback]) -> None:

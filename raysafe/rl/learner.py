@@ -24,13 +24,17 @@ Batch = dict[str, torch.Tensor]
 class LeanLearner(TorchLearner):
     """`update()` for one module, on one learner or none of its own; with several it is RLlib's."""
 
+    config: Any
+    curr_kl_coeffs_per_module: Any
+    last_update_ts_by_mid: Any
+
     @property
     def lean(self) -> bool:
         return self.config.num_learners <= 1 and not self.config.is_multi_agent
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Adam in one kernel: two thirds of a small network's optimiser step are calls."""
-        params = self.get_parameters(self._module[module_id])
+        params: Any = self.get_parameters(self._module[module_id])
         self.register_optimizer(
             module_id=module_id,
             optimizer=torch.optim.Adam(params, eps=config.learner_config_dict["adam_epsilon"], fused=True),
@@ -68,9 +72,10 @@ class LeanLearner(TorchLearner):
         self.before_gradient_based_update(timesteps=timesteps or {})
         self._weights_seq_no += 1
         made = self._make_batch_if_necessary(training_data=training_data)
-        whole: Batch = dict(made.policy_batches[DEFAULT_MODULE_ID])
+        whole: Any = dict(made.policy_batches[DEFAULT_MODULE_ID])
         # once, and not for every minibatch as forward_train does: it walks through all submodules
-        self.module[DEFAULT_MODULE_ID].train()
+        own: Any = self.module[DEFAULT_MODULE_ID]
+        own.train()
         size = len(next(iter(whole.values())))
         parts = list(minibatches(size, minibatch_size or size, num_epochs, shuffle=shuffle_batch_per_epoch))
         for number, part in enumerate(parts):
@@ -99,9 +104,9 @@ class LeanLearner(TorchLearner):
 
     def learn(self, batch: Batch) -> None:
         """One optimiser step. Raises TrainingError where the gradient isn't finite, before it is taken."""
-        module = self.module[DEFAULT_MODULE_ID]
+        module: Any = self.module[DEFAULT_MODULE_ID]
         out = module._forward_train(batch)
-        loss = self.compute_loss_for_module(
+        loss: Any = self.compute_loss_for_module(
             module_id=DEFAULT_MODULE_ID,
             config=self.config.get_config_for_module(DEFAULT_MODULE_ID),
             batch=batch,

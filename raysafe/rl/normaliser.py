@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tree
@@ -18,7 +18,7 @@ class MeanStdFilter(mean_std_filter.MeanStdFilter):
         """Rows less the mean, by the deviation, clipped; they count in both first, unless they are only judged."""
         if self._filters is None:
             self._init_new_filters()
-        kept: Any = self._filters[None]
+        kept: Any = cast(Any, self._filters)[None]
         if update and self._update_stats:
             push_rows(kept.running_stats, obs_ND)
             push_rows(kept.buffer, obs_ND)

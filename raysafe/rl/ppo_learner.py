@@ -40,10 +40,10 @@ class PPOLearner(LeanLearner, PPOTorchLearner):
         assemble = Assemble(self.config.gamma, self.config.lambda_, self._device)
         self._learner_connector = LearnerConnectorPipeline(connectors=[*custom, assemble])
 
-    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
         if not self.lean or Columns.LOSS_MASK in batch:
             return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
-        module = self.module[module_id].unwrapped()
+        module: Any = self.module[module_id].unwrapped()
         now = module.get_train_action_dist_cls().from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         ratio_B = torch.exp(now.logp(batch[Columns.ACTIONS]) - batch[Columns.ACTION_LOGP])
         advantages_B = batch[Postprocessing.ADVANTAGES]
@@ -56,7 +56,7 @@ class PPOLearner(LeanLearner, PPOTorchLearner):
             errors_B = errors_B.clamp(max=config.vf_clip_param)
         value_loss = errors_B.mean()
         loss = policy_loss + config.vf_loss_coeff * value_loss
-        entropy_weight = self.entropy_coeff_schedulers_per_module[module_id].get_current_value()
+        entropy_weight: Any = self.entropy_coeff_schedulers_per_module[module_id].get_current_value()
         if entropy_weight or self.told:
             entropy = now.entropy().mean()
             loss = loss - entropy_weight * entropy
@@ -64,7 +64,7 @@ class PPOLearner(LeanLearner, PPOTorchLearner):
             kind = module.get_exploration_action_dist_cls()
             kl = kind.from_logits(batch[Columns.ACTION_DIST_INPUTS]).kl(now).mean()
             if config.use_kl_loss:
-                loss = loss + self.curr_kl_coeffs_per_module[module_id] * kl
+                loss = loss + kl * self.curr_kl_coeffs_per_module[module_id]
         if self.told:
             figures = {
                 POLICY_LOSS_KEY: policy_loss,

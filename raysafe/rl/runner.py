@@ -40,6 +40,12 @@ PLAIN = {
 class VectorRunner(SingleAgentEnvRunner):
     """`sample(num_timesteps=...)` by arrays where everything is plain, otherwise as RLlib does."""
 
+    # RLlib's annotations leave each of them optional, or a base class
+    config: Any
+    env: Any
+    module: Any
+    _env_to_module: Any
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._carried: _Carried | None = None
@@ -172,8 +178,8 @@ class VectorRunner(SingleAgentEnvRunner):
         space = self.env.single_action_space
         if isinstance(space, gym.spaces.Box):
             if self.config.normalize_actions:
-                return unsquash_action(actions_N, space)
-            return clip_action(actions_N, space) if self.config.clip_actions else actions_N
+                return np.asarray(unsquash_action(actions_N, space))
+            return np.asarray(clip_action(actions_N, space)) if self.config.clip_actions else actions_N
         return actions_N
 
     def _episode(self, chunk: Chunk) -> SingleAgentEpisode:

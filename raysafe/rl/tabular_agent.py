@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -103,5 +103,4 @@ class TabularAgent:
 
 
 def _picture(envs: gym.vector.VectorEnv) -> Any:
-    (picture, *_) = envs.render() or ()
-    return picture
+    return cast(Any, envs.render())[0]
