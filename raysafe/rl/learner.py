@@ -34,12 +34,13 @@ class LeanLearner(TorchLearner):
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Adam in one kernel: two thirds of a small network's optimiser step are calls."""
+        settings: Any = config or self.config
         params: Any = self.get_parameters(self._module[module_id])
         self.register_optimizer(
             module_id=module_id,
-            optimizer=torch.optim.Adam(params, eps=config.learner_config_dict["adam_epsilon"], fused=True),
+            optimizer=torch.optim.Adam(params, eps=settings.learner_config_dict["adam_epsilon"], fused=True),
             params=params,
-            lr_or_lr_schedule=config.lr,
+            lr_or_lr_schedule=settings.lr,
         )
 
     def update(
