@@ -79,7 +79,8 @@ def build_config(job: RLJob, extensions: Sequence[Extension] = ()) -> AlgorithmC
         num_envs_per_env_runner=sampling.envs or settings.envs,
         num_cpus_per_env_runner=sampling.cpus_per_runner,
         gym_env_vectorize_mode="vector_entry_point",
-        observation_filter="NoFilter",
+        # evaluations are run here, and ask its environments for their spaces
+        create_env_on_local_worker=True,
     )
     if sampling.normalise:
         from raysafe.rl.normaliser import MeanStdFilter
