@@ -166,3 +166,17 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(modules: Any, ppo: Any)
         learner.update(episodes=episodes, timesteps={}, minibatch_size=64, num_epochs=1)
     after = learner.module[modules.id].state_dict()
     assert all(modules.torch.equal(before[name], after[name]) for name in before)
+
+
+def test_rewards_that_a_connector_wrote_take_the_place_of_the_episodes(modules: Any, ppo: Any) -> None:
+    from raysafe.rl.ppo_learner import rewards_of
+
+    _, runner, learner = ppo
+    episodes = [episode for _ in range(2) for episode in runner.sample(num_timesteps=40, explore=True)]
+    batch: dict[str, Any] = {}
+    for number, episode in enumerate(episodes):
+        rewards_T = np.full(len(episode), float(number))
+        learner._learner_connector.add_n_batch_items(batch, "rewards", rewards_T, len(episode), episode)
+    wanted = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
+    assert rewards_of(batch, episodes).tolist() == wanted.tolist()
+    assert rewards_of({}, episodes).tolist() == [1.0] * len(wanted)
