@@ -32,7 +32,7 @@ evaluation:
   episodes: 8
   frames: 3
 """
-WAIT_S = 300.0
+WAIT_S = 600.0
 
 
 @pytest.fixture(scope="module")
