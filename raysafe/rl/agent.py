@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import gymnasium as gym
+
     from raysafe.rl.checkpoint import Position
+    from raysafe.rl.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,19 @@ class Agent(Protocol):
     def restore(self, state: dict[str, Any], position: Position) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """An agent whose policy is a network, which can be served."""
+
+    def policy(self, card: dict[str, Any]) -> Policy:
+        """The policy as it is now. card: the fields of PolicyCard that it doesn't know of itself.
+
+        Raises ModelError where the format can't hold it.
+        """
+        ...
+
+    def make_env(self) -> gym.Env:
+        """An environment as evaluations have it."""
+        ...

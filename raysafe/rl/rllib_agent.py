@@ -18,8 +18,11 @@ from raysafe.rl.state import algorithm_state, restore_algorithm
 from raysafe.runtime.cluster import connect
 
 if TYPE_CHECKING:
+    import gymnasium as gym
+
     from raysafe.rl.checkpoint import Position
     from raysafe.rl.job import RLJob
+    from raysafe.rl.policy import Policy
     from raysafe.runtime.run import Run
 
 FIGURES = {
@@ -77,6 +80,17 @@ class RLlibAgent:
 
     def frames(self) -> list[NDArray[np.uint8]]:
         return self.evaluator.frames()
+
+    def policy(self, card: dict[str, Any]) -> Policy:
+        from raysafe.rl.rllib_policy import policy_of
+
+        runner = self.algorithm.env_runner
+        spaces = runner.env.single_observation_space, runner.env.single_action_space
+        scaled = bool(self.algorithm.config.normalize_actions)
+        return policy_of(runner.module, runner._env_to_module, *spaces, card, scaled=scaled)
+
+    def make_env(self) -> gym.Env:
+        return self.evaluator.maker.make()
 
     def begin_leg(self, seed: int) -> None:
         random.seed(seed)

@@ -18,6 +18,7 @@ from raysafe.errors import Interrupted
 from raysafe.rl import checkpoint as checkpoints
 from raysafe.rl.agent import Agent
 from raysafe.rl.checkpoint import Position
+from raysafe.rl.export import export_agent
 from raysafe.runtime.progress import Progress
 from raysafe.runtime.run import Run
 from raysafe.runtime.signals import StopSignal
@@ -136,6 +137,7 @@ class Training:
             self._load(ended.best_step)
             self.run.event("rolled-back", step=ended.best_step)
         self._draw()
+        export_agent(self.agent, self.run, self.job, self.position)
         self.run.event(
             "trained",
             step=ended.steps,

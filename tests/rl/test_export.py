@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -13,8 +14,12 @@ import torch
 from raysafe.errors import ModelError
 from raysafe.records.registry import Registry
 from raysafe.records.store import open_store
-from raysafe.rl.export import export_algorithm, observed_range, policy_of
+from raysafe.rl.checkpoint import Position
+from raysafe.rl.environment import EnvMaker
+from raysafe.rl.export import export_agent
 from raysafe.rl.policy import load_policy
+from raysafe.rl.rllib_policy import policy_of, space_of
+from raysafe.runtime.storage import Folder
 
 pytestmark = pytest.mark.ray
 CARD: dict[str, Any] = {"env": "CartPole-v1", "algorithm": "PPO", "run": "rl-1"}
@@ -97,20 +102,19 @@ def test_an_exported_policy_does_what_rllib_does(
 def test_an_exported_folder_is_a_registered_model(tmp_path: Path) -> None:
     runner = runner_of("CartPole-v1")
 
-    class Algorithm:
-        """What a trained algorithm has of this."""
-
-        env_runner, config = runner, runner.config
-
-        def get_module(self, name: str) -> Any:
-            return runner.module
-
-    seen = observed_range(np.random.default_rng(0).normal(size=(50, 4)))
-    policy = export_algorithm(Algorithm(), tmp_path / "model", {**CARD, "observed": seen})  # type: ignore[arg-type]
+    agent = SimpleNamespace(policy=lambda card: exported(runner, **card), make_env=EnvMaker("CartPole-v1").make)
+    job = SimpleNamespace(env="CartPole-v1", algorithm="ppo", seed=0)
+    run = SimpleNamespace(folder=Folder(tmp_path), name="rl-1", events=[])
+    run.event = lambda event, **fields: run.events.append((event, fields))
+    export_agent(agent, run, job, Position(steps=60, best=9.5, best_step=60))  # type: ignore[arg-type]
+    assert run.events == []
     assert {file.name for file in (tmp_path / "model").iterdir()} == {
         "config.json", "model.safetensors", "policy.json", "policy.onnx",
     }  # fmt: skip
-    assert load_policy(tmp_path / "model").card == policy.card
+    card = load_policy(tmp_path / "model").card
+    assert card is not None and card.observed is not None and card.observed.observations > 2_000
+    assert (card.algorithm, card.run, card.steps, card.mean_return) == ("PPO", "rl-1", 60, 9.5)
+    assert all(low < high for low, high in zip(card.observed.low, card.observed.high, strict=True))
     with open_store(f"sqlite:///{tmp_path / 'store.db'}") as store:
         version, new = Registry(store).register(tmp_path / "model", name="cartpole")
         assert new and Registry(store).get("cartpole:1") == version
@@ -131,10 +135,14 @@ def test_networks_that_the_format_cannot_hold_are_refused(given: dict[str, Any],
 
 
 def test_a_connector_that_cannot_be_exported_is_refused() -> None:
-    from ray.rllib.connectors.env_to_module import FrameStackingEnvToModule
+    from ray.rllib.connectors.connector_v2 import ConnectorV2
 
-    runner = runner_of("CartPole-v1", connector=lambda env, spaces, device: FrameStackingEnvToModule(num_frames=2))
-    with pytest.raises(ModelError, match="FrameStacking"):
+    class Doubling(ConnectorV2):
+        def __call__(self, *, batch: Any, **kwargs: Any) -> Any:
+            return batch
+
+    runner = runner_of("CartPole-v1", connector=lambda env, spaces, device: Doubling())
+    with pytest.raises(ModelError, match="the connector Doubling changes observations"):
         exported(runner)
 
 
@@ -151,8 +159,6 @@ def test_a_network_whose_outputs_differ_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_spaces_that_are_no_vector_are_refused() -> None:
-    from raysafe.rl.export import space_of
-
     for space in (gym.spaces.MultiDiscrete([2, 2]), gym.spaces.Discrete(3, start=1), gym.spaces.Dict({})):
         with pytest.raises(ModelError, match="must be Box or Discrete from 0"):
             space_of(space)
