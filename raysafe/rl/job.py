@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from raysafe.config import Job
 from raysafe.rl.constraints import ConstraintSettings
 from raysafe.rl.dqn import DQNSettings
+from raysafe.rl.judge_reward import JudgeRewardConfig
 from raysafe.rl.learned_reward import LearnedReward
 from raysafe.rl.masking import MaskingSettings
 from raysafe.rl.ppo import PPOSettings
@@ -16,6 +17,7 @@ from raysafe.rl.q_learning import QLearningSettings
 from raysafe.rl.settings import EvaluationSettings, SamplingSettings
 from raysafe.rl.shaping_settings import ShapingSettings
 from raysafe.rl.side_effect_penalty import SideEffectsSettings
+from raysafe.rl.signals import SignalsConfig
 from raysafe.runtime.report import write_report
 from raysafe.runtime.run import Run
 
@@ -24,7 +26,15 @@ if TYPE_CHECKING:
     from raysafe.rl.extension import Extension
 
 Algorithm = Literal["ppo", "dqn", "q-learning"]
-EXTENSIONS: tuple[str, ...] = ("shaping", "learned_reward", "side_effects", "constraint", "masking")
+EXTENSIONS: tuple[str, ...] = (
+    "shaping",
+    "judge_reward",
+    "signals",
+    "learned_reward",
+    "side_effects",
+    "constraint",
+    "masking",
+)
 """Fields of RLJob whose configs, where they are set, have a method `extension(job)`; in the order of application."""
 
 
@@ -54,6 +64,12 @@ class RLJob(Job):
     side_effects: SideEffectsSettings | None = Field(default=None, description="Side effects are charged in training.")
     constraint: ConstraintSettings | None = Field(default=None, description="A limit on what episodes cost.")
     masking: MaskingSettings | None = Field(default=None, description="Actions that are forbidden, and never taken.")
+    judge_reward: JudgeRewardConfig | None = Field(
+        default=None, description="Reward what a vision model sees in the environment's frames."
+    )
+    signals: SignalsConfig | None = Field(
+        default=None, description="Reward, or keep near rest, a signal that was recorded along trajectories."
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="Latest checkpoints kept, besides the best.")
 
     @model_validator(mode="after")
