@@ -16,6 +16,7 @@ JOBS = {
     "grpo": "raysafe.alignment.grpo:GRPOJob",
     "rl": "raysafe.rl.job:RLJob",
     "irl": "raysafe.irl.job:IRLJob",
+    "self-play": "raysafe.rl.self_play:SelfPlayJob",
     "evaluate": "raysafe.evaluation.job:EvaluateJob",
     "quickstart": "raysafe.quickstart.demo:Quickstart",
 }

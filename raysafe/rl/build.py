@@ -60,15 +60,19 @@ def check_room(job: RLJob) -> None:
         preflight(job.address, needs)
 
 
+def quieten() -> None:
+    """What RLlib and Tune warn of is their own deprecations, and tools that nobody asked for."""
+    for name in ("ray.rllib", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def build_config(job: RLJob, extensions: Sequence[Extension] = ()) -> AlgorithmConfig:
     """RLlib's config, extensions applied. Registers the environment maker with RLlib."""
     from ray.tune.registry import register_env
 
     from raysafe.rl.runner import VectorRunner
 
-    # what they warn of is their own deprecations, and tools that nobody asked for
-    for name in ("ray.rllib", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quieten()
     register_env(REGISTERED, _make)
     settings, sampling = job.settings, job.sampling
     config: Any = settings.config(job)

@@ -14,24 +14,29 @@ import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 
-def build_locally(config: Any) -> Any:
-    """The algorithm of a config without remote runners and learners; Ray stays as it is."""
+def build_locally(config: Any, module_id: str | None = None) -> Any:
+    """The algorithm of a config without remote runners and learners; Ray stays as it is.
+
+    module_id: the one that learns, where there are several.
+    """
     with _nothing_shared():
         algorithm = config.build_algo()
-    algorithm.env_runner_group.sync_weights = CopyWeights(algorithm)
+    algorithm.env_runner_group.sync_weights = CopyWeights(algorithm, module_id)
     return algorithm
 
 
 class CopyWeights:
     """In the place of `EnvRunnerGroup.sync_weights`: from the learner here to the runner here."""
 
-    def __init__(self, algorithm: Any) -> None:
-        self.algorithm = algorithm
+    def __init__(self, algorithm: Any, module_id: str | None = None) -> None:
+        self.algorithm, self.module_id = algorithm, module_id
 
     def __call__(self, *arguments: Any, **options: Any) -> None:
         learner, runner = self.algorithm.learner_group._learner, self.algorithm.env_runner
+        learned = learner.module[self.module_id or DEFAULT_MODULE_ID].unwrapped()
+        acting = runner.module if self.module_id is None else runner.module[self.module_id]
         # the runner's module has the policy alone
-        runner.module.load_state_dict(learner.module[DEFAULT_MODULE_ID].unwrapped().state_dict(), strict=False)
+        acting.load_state_dict(learned.state_dict(), strict=False)
         runner._weights_seq_no = learner._weights_seq_no
 
 
