@@ -5,10 +5,11 @@ Shares are means of zeros and ones: `safety.blocked` has a value for each exchan
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from raysafe.guards.guard import Exchange, Verdict
+from raysafe.guards.guard import ACT, Exchange, Verdict
 from raysafe.monitoring.features import text_features
 from raysafe.monitoring.windows import WindowBuilder
 
@@ -43,6 +44,18 @@ def observe(ended: Ended, window: WindowBuilder) -> None:
     window.count("performance.outcomes", ended.outcome)
     for call in exchange.tool_calls:
         window.count("safety.tools", call.name)
+    if exchange.endpoint == ACT:
+        _observe_moves(exchange, window)
+
+
+def _observe_moves(exchange: Exchange, window: WindowBuilder) -> None:
+    """What a policy itself chose: each of its discrete actions, and how sure it was."""
+    for text in exchange.received("tool_call"):
+        action = json.loads(text)["action"]
+        if isinstance(action, int):
+            window.count("behaviour.actions", str(action))
+    if exchange.scale == "probabilities":
+        window.add(("behaviour.confidence", max(row)) for row in exchange.scores)
 
 
 def _performance(ended: Ended) -> Iterator[tuple[str, float]]:

@@ -54,6 +54,19 @@ def test_verdicts_count_as_shares_and_scores_by_guard() -> None:
     assert (found["behaviour.guard.judge"], found["behaviour.guard.slow"]) == (1.0, 1.0)
 
 
+def test_a_policys_moves_are_counted_as_it_chose_them_and_how_sure_it_was() -> None:
+    calls = tuple(ToolCall(str(n), "act", f'{{"action": {n}}}') for n in (0, 2, 2))
+    moved, builder = ended("", calls=calls), WindowBuilder()
+    moved.exchange.endpoint, moved.exchange.scores = "act", ((0.9, 0.0, 0.1), (0.2, 0.2, 0.6), (0.0, 0.0, 1.0))
+    replaced = tuple('{"action": 1}' for _ in calls)
+    moved.exchange.verdicts.append(Verdict("shield", "tool_call", "modify", "x", replacement=replaced))
+    observe(moved, builder)
+    window = builder.close(1.0)
+    assert window.categories["behaviour.actions"] == {"0": 1, "2": 2}
+    confidence = window.numbers["behaviour.confidence"]
+    assert (confidence.count, confidence.low, confidence.high) == (3, 0.6, 1.0)
+
+
 def test_time_errors_and_speed() -> None:
     found = means(ended(), ended(outcome="failed", seconds=1.5, tokens=None), ended(outcome="cancelled"))
     assert found["performance.seconds"] == pytest.approx(2.5 / 3)
