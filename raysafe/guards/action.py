@@ -176,6 +176,9 @@ class ActionGuard:
     def _seen(self, observations: Sequence[Sequence[float]]) -> Verdict:
         assert self._bounds is not None
         for observation in observations:
+            if len(observation) != len(self._bounds.low):
+                reason = f"an observation has {len(observation):,} numbers, and the range {len(self._bounds.low):,}"
+                return Verdict(self.name, "input", self.config.outside, reason, 1.0)
             for place, (value, low, high) in enumerate(
                 zip(observation, self._bounds.low, self._bounds.high, strict=True)
             ):
