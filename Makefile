@@ -9,6 +9,8 @@ PEERS := .venv-guards
 PEERS_STAMP := $(PEERS)/.installed
 RL := .venv-rl
 RL_STAMP := $(RL)/.installed
+IRL := .venv-irl
+IRL_STAMP := $(IRL)/.installed
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 # real data and models that the slower tests use where they are; RAYSAFE_TEST_DATA names another folder
@@ -70,10 +72,15 @@ $(RL_STAMP): tests/bench/rl-requirements.txt
 	$(RL)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/rl-requirements.txt
 	@touch $@
 
+$(IRL_STAMP): tests/bench/irl-requirements.txt
+	test -x $(IRL)/bin/python || $(PYTHON) -m venv $(IRL)
+	$(IRL)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/irl-requirements.txt
+	@touch $@
+
 bench-rl: setup $(RL_STAMP)
 	$(BIN)/python -m tests.bench.rl --peers $(RL)/bin/python
 
-bench: setup bench-setup test-data $(PEERS_STAMP) $(RL_STAMP)
+bench: setup bench-setup test-data $(PEERS_STAMP) $(RL_STAMP) $(IRL_STAMP)
 	$(BIN)/python -m tests.bench.dpo plain
 	$(BENCH)/bin/python -m tests.bench.dpo trl --data $(RAYSAFE_TEST_DATA)/hh-rlhf/harmless-base-test.jsonl.gz
 	$(BENCH)/bin/python -m tests.bench.trl_losses
@@ -88,6 +95,7 @@ bench: setup bench-setup test-data $(PEERS_STAMP) $(RL_STAMP)
 	$(BIN)/python -m tests.bench.sandbox
 	$(BIN)/python -m tests.bench.guards --peers $(PEERS)/bin/python
 	$(BIN)/python -m tests.bench.rl --peers $(RL)/bin/python
+	$(BIN)/python -m tests.bench.irl --peer $(IRL)/bin/python
 
 # vLLM pins its own torch and transformers, and its companions' builds are for CUDA
 $(VLLM_STAMP): pyproject.toml tests/bench/vllm-requirements.txt
@@ -124,4 +132,4 @@ constraints: setup
 		--extra dev pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(VLLM) $(PEERS) $(RL) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(VLLM) $(PEERS) $(RL) $(IRL) .pytest_cache .ruff_cache .hypothesis

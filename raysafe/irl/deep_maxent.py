@@ -14,30 +14,18 @@ from typing import cast
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from raysafe.config import Config
 from raysafe.data.trajectories import Trajectory
 from raysafe.errors import ConfigError, DataError, TrainingError
-from raysafe.irl.demonstrations import Demonstrated, Objective, demonstrated, population
+from raysafe.irl.demonstrations import Demonstrated, demonstrated, population
 from raysafe.irl.features import Features
 from raysafe.irl.reward import Reward
+from raysafe.irl.settings import DeepMaxEntSettings
 from raysafe.irl.soft import SoftPlan, soft_plan
 from raysafe.rl.mdp import Floats, TabularMDP
 from raysafe.rl.planning import check
 from raysafe.runtime.bar import Bar
-
-
-class DeepMaxEntSettings(Config):
-    """The network, and how it is trained."""
-
-    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of each hidden layer; none for a linear one.")
-    learning_rate: float = Field(default=0.01, gt=0, description="Adam's step; it falls to 0 along a cosine.")
-    weight_decay: float = Field(default=1e-4, ge=0, description="Decay of the weights in each step (AdamW).")
-    iterations: int = Field(default=300, ge=1, description="Steps, each over all demonstrations.")
-    objective: Objective = Field(default="likelihood", description="As of the linear method.")
-    seed: int = Field(default=0, ge=0, description="Of the first weights.")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from raysafe.config import Job
 from raysafe.irl.bayesian import BayesianConfig
 from raysafe.irl.maxent import MaxEntSettings
-from raysafe.irl.settings import AdversarialSettings, CloningSettings
+from raysafe.irl.settings import AdversarialSettings, CloningSettings, DeepMaxEntSettings
 from raysafe.rl.ppo import PPOSettings
 from raysafe.rl.settings import SamplingSettings
 from raysafe.runtime.run import Run
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from raysafe.irl.problem import TabularProblem
     from raysafe.runtime.report import Section
 
-Method = Literal["maxent", "bayesian", "airl", "gail", "bc"]
+Method = Literal["maxent", "deep-maxent", "bayesian", "airl", "gail", "bc"]
 _SETTINGS = {
     "maxent": {"maxent", "horizon", "gamma", "mdp"},
+    "deep-maxent": {"deep_maxent", "horizon", "gamma", "mdp"},
     "bayesian": {"bayesian", "horizon", "gamma", "mdp"},
     "bc": {"cloning", "episodes", "mdp", "gamma", "horizon"},
     "airl": {"adversarial", "ppo", "sampling", "steps", "episodes"},
@@ -32,15 +33,15 @@ _SETTINGS = {
 class IRLJob(Job):
     """Learn a reward, or a policy, from demonstrations.
 
-    maxent and bayesian learn a reward in a problem whose transitions are known: a gridworld of RaySafe's,
-    or a file of arrays. airl and gail learn reward and policy together in any environment, by acting in it; bc copies
-    the actions alone. What is found is compared with the true reward where that is known.
+    maxent, deep-maxent (by a network) and bayesian learn a reward in a problem whose transitions are known: a
+    gridworld of RaySafe's, or a file of arrays. airl and gail learn reward and policy together in any environment,
+    by acting in it; bc copies the actions alone. What is found is compared with the true reward where that is known.
     """
 
     job: ClassVar[str] = "irl"
 
     method: Method = Field(
-        description="maxent, bayesian (in a table), airl, gail (in an environment), or bc (in either)."
+        description="maxent, deep-maxent, bayesian (in a table), airl, gail (in an environment), or bc (in either)."
     )
     demonstrations: str = Field(
         description="Trajectories: JSON Lines, Parquet or Arrow rows, an npz of `imitation`, or a minari dataset."
@@ -60,6 +61,7 @@ class IRLJob(Job):
     limit: int | None = Field(default=None, ge=1, description="Read this many demonstrations only.")
     skip_bad_rows: bool = Field(default=False, description="Leave out bad demonstrations instead of stopping at them.")
     maxent: MaxEntSettings | None = Field(default=None, description="Settings of maxent.")
+    deep_maxent: DeepMaxEntSettings | None = Field(default=None, description="Settings of deep-maxent.")
     bayesian: BayesianConfig | None = Field(default=None, description="Settings of bayesian.")
     cloning: CloningSettings | None = Field(default=None, description="Settings of bc of a network.")
     adversarial: AdversarialSettings | None = Field(default=None, description="Settings of airl's discriminator.")

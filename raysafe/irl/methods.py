@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from raysafe.data.trajectories import Trajectory
 from raysafe.irl.behavioural_cloning import clone_tabular
@@ -34,7 +35,25 @@ def max_ent(job: IRLJob, run: Run, problem: TabularProblem, train: Sequence[Traj
 
     model = MaxEntIRL(problem.mdp, problem.features.array, job.discount, job.horizon, job.maxent)
     reward = model.fit(train)
-    return Learned(reward, model.policy(), {})
+    found = model.report
+    if not found.converged:
+        run.event("doubt", why=str(found))
+    figures = {"objective": found.objective, "gap": found.gap, "converged": float(found.converged)}
+    return Learned(reward, model.policy(), figures)
+
+
+def deep_max_ent(job: IRLJob, run: Run, problem: TabularProblem, train: Sequence[Trajectory]) -> Learned:
+    from raysafe.irl.deep_maxent import DeepMaxEntIRL
+    from raysafe.irl.settings import DeepMaxEntSettings
+
+    array = problem.features.array
+    features = array.toarray() if isinstance(array, sparse.csr_array) else array
+    if problem.features.sparse and problem.features.of_actions:
+        features = features.reshape(problem.mdp.states, problem.mdp.actions, -1)
+    settings = job.deep_maxent or DeepMaxEntSettings(seed=job.seed)
+    model = DeepMaxEntIRL(problem.mdp, features, job.discount, job.horizon, settings)
+    reward = model.fit(train)
+    return Learned(reward, model.policy(), {"objective": model.report.objective, "gap": model.report.gap})
 
 
 def bayesian(job: IRLJob, run: Run, problem: TabularProblem, train: Sequence[Trajectory]) -> Learned:
@@ -66,6 +85,7 @@ def cloning(job: IRLJob, run: Run, problem: TabularProblem, train: Sequence[Traj
 
 TABULAR: dict[str, Callable[[IRLJob, Run, TabularProblem, Sequence[Trajectory]], Learned]] = {
     "maxent": max_ent,
+    "deep-maxent": deep_max_ent,
     "bayesian": bayesian,
     "bc": cloning,
 }

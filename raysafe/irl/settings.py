@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from raysafe.config import Config
+from raysafe.irl.demonstrations import Objective
 from raysafe.rl.transitions import Sees
 from raysafe.runtime.learner import FitConfig
 
@@ -39,3 +40,14 @@ class AdversarialSettings(Config):
     updates: int = Field(default=8, ge=1, description="Updates after each of the policy's iterations.")
     replay: int = Field(default=4, ge=1, description="Latest iterations whose steps stand for the agent.")
     episodes: int = Field(default=100, ge=1, description="Latest episodes by which the agent's time is divided.")
+
+
+class DeepMaxEntSettings(Config):
+    """The network of deep maximum entropy, and how it is trained."""
+
+    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of each hidden layer; none for a linear one.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Adam's step; it falls to 0 along a cosine.")
+    weight_decay: float = Field(default=1e-4, ge=0, description="Decay of the weights in each step (AdamW).")
+    iterations: int = Field(default=300, ge=1, description="Steps, each over all demonstrations.")
+    objective: Objective = Field(default="likelihood", description="As of the linear method.")
+    seed: int = Field(default=0, ge=0, description="Of the first weights.")

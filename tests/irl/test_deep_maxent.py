@@ -8,9 +8,10 @@ import torch
 from scipy import sparse
 
 from raysafe.errors import ConfigError, DataError
-from raysafe.irl.deep_maxent import DeepMaxEntIRL, DeepMaxEntSettings
+from raysafe.irl.deep_maxent import DeepMaxEntIRL
 from raysafe.irl.maxent import MaxEntIRL
 from raysafe.irl.regret import policy_regret
+from raysafe.irl.settings import DeepMaxEntSettings
 from raysafe.irl.soft import soft_plan
 from raysafe.rl.mdp import TabularMDP
 from tests.irl.problems import grid, walks

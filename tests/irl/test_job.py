@@ -56,6 +56,14 @@ def test_a_reward_is_learned_saved_judged_and_shown(given: dict[str, Any]) -> No
     assert run.status == "finished" and run.environment["inputs"][0]["kind"] == "data"
 
 
+def test_a_networks_reward_is_learned_too(given: dict[str, Any]) -> None:
+    settings = {"iterations": 60, "learning_rate": 0.05}
+    run = IRLJob(method="deep-maxent", deep_maxent=settings, **given).run()
+    assert {item.metric: item.value for item in run.evidence}["value_difference"] < 0.2
+    reward = load_reward(run.folder.local_path("reward/reward.safetensors"))
+    assert reward.card.learned_by == "deep maximum entropy" and reward.card.gamma == GAMMA
+
+
 def test_cloning_in_a_table_leaves_a_policy_and_no_reward(given: dict[str, Any]) -> None:
     run = IRLJob(method="bc", **given).run()
     policy_SA = load(run.folder.read("reward/policy.safetensors"))["policy"]
