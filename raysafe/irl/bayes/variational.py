@@ -82,7 +82,7 @@ def fit_normal(target: Target, config: Variational, rng: np.random.Generator) ->
         bound = total / count + free_P[size : 2 * size].sum()
         slope_scale_F = np.diag(slope_FF) / count * np.diag(factor_FF) + 1.0
         slope_P = np.concatenate([slope_mean_F / count, slope_scale_F, slope_FF[rows, columns] / count])
-        return -bound, -slope_P
+        return -bound, np.asarray(-slope_P, dtype=np.float64)
 
     start_P = np.concatenate(
         [target.free(target.prior.draw(rng, (64, size))).mean(axis=0), np.full(size, -1.0), np.zeros(len(rows))]
