@@ -125,7 +125,7 @@ def from_table(table: pa.Table) -> list[Trajectory]:
     columns = {name: table[name].combine_chunks() for name in SCHEMA.names}
     found = []
     for index in range(table.num_rows):
-        row = {name: _array(columns[name][index]) for name in SCHEMA.names[:5]}
+        row: dict[str, Any] = {name: _array(columns[name][index]) for name in SCHEMA.names[:5]}
         found.append(
             Trajectory(
                 actions_T=row["continuous_actions"] if row["actions"] is None else row["actions"],

@@ -47,7 +47,8 @@ class AdversarialExtension(Extension):
         """Raises DataError for demonstrations without observations."""
         if any(one.obs_T1D is None for one in demonstrations):
             raise DataError("adversarial imitation needs observations: the demonstrations have states alone")
-        self.settings, self.objective, self.gamma, self.seed = settings, objective, gamma, seed
+        self.settings, self.gamma, self.seed = settings, gamma, seed
+        self.objective: Objective = objective
         self.demonstrations = list(demonstrations)
         self.replayed: deque[list[tuple[Trajectory, NDArray[Any]]]] = deque(maxlen=settings.replay)
         """Pieces of the agent's episodes, and the policy's own actions in them, before bounds."""
@@ -92,7 +93,8 @@ class AdversarialExtension(Extension):
         self.optimiser = torch.optim.AdamW(
             self._discriminator.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
-        observations, to_env, rewards = self._observations, self._to_env, StepRewards(self._discriminator, self.shape)
+        observations, to_env = self._observations, self._to_env
+        rewards = DiscriminatorRewards(self._discriminator, self.shape)
         add_learner_connector(config, lambda *_: AdversarialConnector(observations, to_env, rewards))
         add_callback(config, GatherSteps)
 
@@ -111,7 +113,8 @@ class AdversarialExtension(Extension):
             log_probabilities(module, agent.obs_ND, actions_N),
         )
         figures = self.fit(agent, *logps)
-        algorithm.learner_group.foreach_learner(_Update(self._arrays()))
+        learners: Any = algorithm.learner_group
+        learners.foreach_learner(_Update(self._arrays()))
         return {f"discriminator/{name}": value for name, value in figures._asdict().items()} | {
             "discriminator/absorbing": float(self.discriminator.absorbing)
         }
@@ -205,7 +208,7 @@ class AdversarialExtension(Extension):
         return {name: tensor.detach().numpy().copy() for name, tensor in self.discriminator.state_dict().items()}
 
 
-class StepRewards:
+class DiscriminatorRewards:
     """The discriminator's rewards of an episode's steps; 0 until it has been fitted."""
 
     def __init__(self, discriminator: Discriminator, shape: TransitionShape) -> None:
@@ -240,7 +243,7 @@ class _Update:
 
         for connector in learner._learner_connector.connectors:
             if isinstance(connector, AdversarialConnector):
-                _load(connector.step_rewards.discriminator, self.arrays)
+                _load(connector.rewards.discriminator, self.arrays)
 
 
 def _load(discriminator: Discriminator, arrays: Mapping[str, NDArray[Any]]) -> None:

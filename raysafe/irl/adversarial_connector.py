@@ -5,7 +5,7 @@ Imported where Ray is at hand anyway.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,9 +15,16 @@ from ray.rllib.utils.spaces.space_utils import normalize_action
 
 from raysafe.rl.reward_connector import Actions, RewardConnector
 
+if TYPE_CHECKING:
+    from raysafe.irl.adversarial import DiscriminatorRewards
+
 
 class AdversarialConnector(RewardConnector):
     """Steps with two more columns: whether they ended the episode, and log pi(action | observation) as it was drawn."""
+
+    def __init__(self, observation_space: gym.Space, actions: Actions, rewards: DiscriminatorRewards) -> None:
+        super().__init__(observation_space, actions, rewards)  # type: ignore[arg-type] - of two more columns
+        self.rewards = rewards
 
     def _steps(self, episode: Any, steps: int) -> tuple[NDArray[Any], ...]:
         terminated_T = np.zeros(steps, dtype=np.float32)

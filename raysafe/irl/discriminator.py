@@ -42,8 +42,9 @@ class Transitions:
         return len(self.steps_NF)
 
     def take(self, rows: Tensor) -> Transitions:
-        columns = (self.steps_NF, self.obs_ND, self.next_obs_ND, self.terminated_N)
-        return Transitions(*(column[rows] for column in columns), self.absorbed)
+        return Transitions(
+            self.steps_NF[rows], self.obs_ND[rows], self.next_obs_ND[rows], self.terminated_N[rows], self.absorbed
+        )
 
 
 class Figures(NamedTuple):

@@ -118,7 +118,7 @@ def imitate(
         StopSignal(progress.say) as stop,
         tempfile.TemporaryDirectory(prefix="raysafe-imitation-") as folder,
     ):
-        agent = RLlibAgent(inner)
+        agent = RLlibAgent(inner, run)
         try:
             Training(inner, run, agent, progress, stop).train()
             card = {"env": str(job.env), "algorithm": job.method.upper(), "run": run.name, "steps": job.steps}

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq, minimize, minimize_scalar
-from scipy.special import logsumexp
 from scipy.stats import chi2
 
 from raysafe.data.trajectories import Trajectory
@@ -137,8 +136,12 @@ def boltzmann_policy(
     """(S, A): what a demonstrator of this rationality does."""
     if model == "soft":
         return soft_plan(mdp, beta * rewards_SA, gamma).policy
-    logits_SA = beta * optimal(mdp, rewards_SA, gamma).q
-    return np.exp(logits_SA - logsumexp(logits_SA, axis=1, keepdims=True))
+    return np.exp(_log_softmax(beta * optimal(mdp, rewards_SA, gamma).q))
+
+
+def _log_softmax(logits_SA: Floats) -> Floats:
+    above_SA = logits_SA - logits_SA.max(axis=1, keepdims=True)
+    return above_SA - np.log(np.exp(above_SA).sum(axis=1, keepdims=True))
 
 
 def _likelihood(
@@ -154,7 +157,7 @@ def _likelihood(
         return log_likelihood(soft_plan(mdp, beta * rewards_SA, gamma), counts_SA)
 
     def of_optimal_values(beta: float) -> float:
-        return float((counts_SA * (beta * q_SA - logsumexp(beta * q_SA, axis=1, keepdims=True))).sum())
+        return float((counts_SA * _log_softmax(beta * q_SA)).sum())
 
     return soft if model == "soft" else of_optimal_values
 
@@ -186,9 +189,15 @@ def _profile(likelihood: Callable[[float], float], random: float, confidence: fl
     under = [b for b, value in known if b < beta and value < floor]
     over = [b for b, value in known if b > beta and value < floor]
     start = np.log(max(beta, LEAST))
-    lowest = float(np.exp(brentq(above, np.log(under[-1]), start))) if under else 0.0
-    highest = float(np.exp(brentq(above, start, np.log(over[0])))) if over else float("inf")
+    lowest = _crossing(above, np.log(under[-1]), start) if under else 0.0
+    highest = _crossing(above, start, np.log(over[0])) if over else float("inf")
     return Rationality(beta, lowest, highest, best, random)
+
+
+def _crossing(above: Callable[[float], float], low: float, high: float) -> float:
+    """The beta between two logarithms of one at which `above` is 0."""
+    found: float = brentq(above, low, high)  # type: ignore[assignment] - full_output is not asked for
+    return float(np.exp(found))
 
 
 def _counts(mdp: TabularMDP, trajectories: Sequence[Trajectory]) -> Floats:

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 REWARD, POLICY = "reward/reward.safetensors", "reward/policy.safetensors"
 STATES_SHOWN = 20
+Figure = tuple[float, int, Literal["higher", "lower"]]
+"""Value, cases, and which way is better."""
 
 
 def learn_table(
@@ -65,9 +67,9 @@ def learn_table(
 
 def figures_of(
     problem: TabularProblem, learned: Learned, gamma: float, horizon: int | None, held_out: Sequence[Trajectory]
-) -> dict[str, tuple[float, int, str]]:
+) -> dict[str, Figure]:
     """Value, cases and which way is better, by name; those of the truth only where it is known."""
-    found: dict[str, tuple[float, int, str]] = {}
+    found: dict[str, Figure] = {}
     if held_out:
         value, steps = held_out_likelihood(learned.policy, held_out)
         found["held_out_log_likelihood"] = (value, steps, "higher")

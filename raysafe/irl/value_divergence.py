@@ -49,11 +49,11 @@ def value_divergence(
     policy_SA = agent.policy if agent_policy_SA is None else agent_policy_SA
     importance_S = importance(mdp, human_SA, gamma, policy_SA)
     wrong_SA = human.q < human.q.max(axis=1, keepdims=True) - TIE * np.maximum(1.0, np.abs(human.q).max())
-    advantages = [plan.q - plan.q.max(axis=1, keepdims=True) for plan in (human, agent)]
+    of_human_SA, of_agent_SA = (plan.q - plan.q.max(axis=1, keepdims=True) for plan in (human, agent))
     return ValueDivergence(
         regret(mdp, human_SA, gamma, policy_SA),
         float(importance_S @ (policy_SA * wrong_SA).sum(axis=1)),
-        _distance(*advantages, importance_S),
+        _distance(of_human_SA, of_agent_SA, importance_S),
         epic(human_SA, agent_SA, gamma),
         dard(human_SA, agent_SA, mdp, gamma),
         importance_S,
@@ -127,7 +127,7 @@ def least_divergence(
     stakes_SA = stakes(mdp, human_SA, gamma)
     size = wanted_SA.size
     flow, start_S = flow_constraints(mdp, gamma)
-    nothing = sparse.csr_array((flow.shape[0], size))
+    nothing = sparse.csr_array((mdp.states, size))
     gaps = sparse.eye_array(size)
     bounds = [np.concatenate([costs_SA.ravel(), np.zeros(size)])[None]]
     limits = [np.array([limit])]
