@@ -116,7 +116,7 @@ class AdversarialExtension(Extension):
         learners: Any = algorithm.learner_group
         learners.foreach_learner(_Update(self._arrays()))
         return {f"discriminator/{name}": value for name, value in figures._asdict().items()} | {
-            "discriminator/absorbing": float(self.discriminator.absorbing)
+            "discriminator/absorbing": self.discriminator.absorbing.item()
         }
 
     def fit(self, agent: Transitions, expert_logps: torch.Tensor, agent_logps: torch.Tensor) -> Figures:
@@ -181,7 +181,7 @@ class AdversarialExtension(Extension):
             "objective": self.objective,
             "gamma": self.gamma,
             "shape": self.shape.model_dump(mode="json"),
-            "absorbing": float(discriminator.absorbing),
+            "absorbing": discriminator.absorbing.item(),
         }
         Path(folder, "adversarial.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 

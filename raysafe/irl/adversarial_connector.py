@@ -36,5 +36,5 @@ class AdversarialConnector(RewardConnector):
 def policy_actions(to_env: Actions, actions_N: NDArray[Any]) -> NDArray[Any]:
     """What the policy would have had to choose for the environment to get these actions."""
     if isinstance(to_env.space, gym.spaces.Box) and to_env.normalised:
-        return normalize_action(actions_N, to_env.space)
+        return np.asarray(normalize_action(actions_N, to_env.space))
     return actions_N
