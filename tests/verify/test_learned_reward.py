@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.learned_reward import COMPARISONS, SETTINGS, measure, table
+from tests.bench.learned_reward import COMPARISONS, TASKS, measure, table
 from tests.verify.readme import publish
 
 
 @pytest.mark.slow
 def test_agents_learn_what_a_rater_prefers() -> None:
     """Recovery, with a control that must fail: a constant reward teaches nothing on the same task."""
-    outcomes = [measure(task) for task in SETTINGS]
+    outcomes = [measure(task) for task in TASKS]
     block = table(outcomes)
     for found in outcomes:
         assert found.comparisons == COMPARISONS, found
@@ -22,7 +22,7 @@ def test_agents_learn_what_a_rater_prefers() -> None:
     publish(
         "learned-reward",
         f"{block}\n\n"
-        "Mean true return of 100 episodes of the last policy, PPO with the same settings and steps in each row; a "
+        "Mean true return of 100 episodes of PPO's last policy, exact in the gridworld, whose agents plan; a "
         f"rater with\nBoltzmann's noise answers {COMPARISONS} comparisons. Share: 0 is random, 1 the agent that saw "
         "the true reward. Held out:\ncomparisons that the learned reward orders as the rater did. EPIC distance of "
         f"the gridworld's learned reward to the\ntrue one: {gridworld.epic:.2f} "
