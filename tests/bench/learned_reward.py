@@ -1,8 +1,8 @@
 """Agents that learn from comparisons against agents that see the true reward, and against a constant one.
 
-`python -m tests.bench.learned_reward pendulum cartpole gridworld` makes three agents for each, by the same settings
-and steps: on the true reward, on one learned from 500 comparisons by a rater with Boltzmann's noise, and on 1 a step. PPO
-trains them; in the gridworld they plan exactly. What counts is the true return of the last policy, 0 being random and 1
+`python -m tests.bench.learned_reward pendulum cartpole gridworld` makes three agents for each, by the same settings and
+steps: on the true reward, on one learned from 500 comparisons by a rater with Boltzmann's noise, and on 1 a step.
+PPO trains them; in the gridworld they plan exactly. What counts is the last policy's true return, 0 being random and 1
 the agent that saw the true reward.
 """
 
