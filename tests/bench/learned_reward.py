@@ -124,7 +124,7 @@ def plan(seed: int) -> Outcome:
     draw = np.random.default_rng(seed + 1)
     uniform_SA = np.full(true_SA.shape, 1 / mdp.actions)
     fresh = random_pairs([walk(mdp, uniform_SA, config.fragment_length, draw) for _ in range(200)], 500, draw)
-    returns_N2 = np.array([[with_rewards(side, table_SA).rewards_T.sum() for side in pair] for pair in fresh])
+    returns_N2 = np.array([[rater.return_of(with_rewards(side, table_SA)) for side in pair] for pair in fresh])
     answers_N = np.array([found.preference for found in ask(fresh, draw)])
     right = float(((returns_N2[:, 0] > returns_N2[:, 1]) == (answers_N > 0.5)).mean())
     return Outcome(
