@@ -8,10 +8,10 @@ see the game alike: one policy plays either seat.
 from __future__ import annotations
 
 import tempfile
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from raysafe.config import Job
 from raysafe.errors import ConfigError
@@ -49,6 +49,12 @@ class SelfPlayJob(Job):
     rating_step: float = Field(default=16.0, gt=0, allow_inf_nan=False, description="Elo's K.")
     ppo: PPOSettings = PPOSettings(batch_size=1024, minibatch_size=256, epochs=4, schedule="constant")
     sampling: SamplingSettings = SamplingSettings(envs=16)
+
+    @model_validator(mode="after")
+    def _constant_rate(self) -> Self:
+        if self.ppo.schedule != "constant":
+            raise ValueError("ppo.schedule must be constant: opponents change throughout, and so must the learner")
+        return self
 
     def make_env(self) -> MultiAgentEnv:
         """The game; raises ConfigError where it is no game of two that see and act alike."""
@@ -152,11 +158,15 @@ class _Training:
         checkpoints.forget_old(self.run, 1, None)
 
     def _restore(self, step: int) -> None:
-        from raysafe.rl.state import restore_algorithm
+        from raysafe.rl.state import set_connector_states
 
         self.position, state = checkpoints.read(self.run, step)
         self.league = League.load(self.run.folder, self.job.rating_step, state["league"])
-        restore_algorithm(self.algorithm, state["algorithm"], self.position)
+        kept, group = state["algorithm"], self.algorithm.env_runner_group
+        assert self.algorithm.learner_group is not None and group is not None
+        self.algorithm.learner_group.set_state({"learner": {**kept["learner"], "weights_seq_no": 0}})
+        set_connector_states(self.algorithm.env_runner._env_to_module, kept["connectors"])  # type: ignore[union-attr]
+        group.sync_weights(from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True)
         self.run.event("resumed", step=step)
 
     def _finish(self) -> None:

@@ -64,6 +64,8 @@ def test_a_run_leaves_a_league_ratings_and_a_model_and_goes_on_where_it_stood(tm
 def test_a_game_that_is_none_of_two_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MultiAgentEnv with two"):
         job(tmp_path, env="gymnasium:Env").run()
+    with pytest.raises(ConfigError, match="must be constant"):
+        job(tmp_path, ppo={**SMOOTH, "schedule": "linear"})
 
 
 @pytest.mark.slow
