@@ -163,8 +163,9 @@ class ActionGuard:
     def __init__(self, config: ActionGuardConfig, bounds: ObservedRangeConfig | None = None) -> None:
         self.config, self.name, self._bounds = config, config.name, bounds
         self._rules = [(rule.name or f"number {place + 1}", rule) for place, rule in enumerate(config.rules)]
-        stages: set[Stage] = ({"input"} if bounds else set()) | ({"tool_call"} if config.rules else set())
-        self.stages: frozenset[Stage] = frozenset(stages)
+        seen: frozenset[Stage] = frozenset({"input"} if bounds else ())
+        done: frozenset[Stage] = frozenset({"tool_call"} if config.rules else ())
+        self.stages = seen | done
 
     def check(self, exchange: Exchange, stage: Stage) -> Verdict:
         """Raises ValueError, TypeError or IndexError for what is no observation or no action of the rules' kind."""

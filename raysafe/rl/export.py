@@ -69,14 +69,19 @@ def explored(policy: Policy, env: gym.Env[Any, Any], seed: int, steps: int = EXP
     seen: list[Any] = []
     obs, _ = env.reset(seed=seed)
     for _ in range(steps):
-        flat_D = np.ravel(gym.spaces.flatten(env.observation_space, obs))
+        flat_D = _flat(env, obs)
         seen.append(flat_D)
         action = policy.act(flat_D[None], deterministic=not policy.draws, generator=draw).actions[0]
         obs, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
-            seen.append(np.ravel(gym.spaces.flatten(env.observation_space, obs)))
+            seen.append(_flat(env, obs))
             obs, _ = env.reset()
     return np.asarray(seen, dtype=np.float64)
+
+
+def _flat(env: gym.Env[Any, Any], obs: Any) -> NDArray[Any]:
+    flat: Any = gym.spaces.flatten(env.observation_space, obs)
+    return np.ravel(flat)
 
 
 def observed_range(observations_ND: NDArray[Any]) -> ObservedRange:

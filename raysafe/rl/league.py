@@ -76,8 +76,9 @@ class League:
 
     def average(self, obs_BD: ArrayLike) -> NDArray[np.float64]:
         """(B, A): the mean of all past selves' probabilities, which is how they act when one is drawn for each game."""
-        rows = [policy.act(obs_BD).probabilities_BA for policy in self.policies]
-        if not rows or any(row is None for row in rows):
+        told = [policy.act(obs_BD).probabilities_BA for policy in self.policies]
+        rows = [probabilities_BA for probabilities_BA in told if probabilities_BA is not None]
+        if not rows or len(rows) < len(told):
             raise ModelError("an average needs policies with probabilities of discrete actions")
         return np.mean(rows, axis=0)
 

@@ -24,7 +24,7 @@ def slot_name(number: int) -> str:
 class PastSelf(RLModule):
     """An opponent that draws its actions from a policy, which `seat` exchanges; before that it acts at random."""
 
-    framework = None
+    framework: Any = None
 
     def setup(self) -> None:
         self.policy: Policy | None = None
@@ -36,7 +36,8 @@ class PastSelf(RLModule):
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         observations = np.asarray(batch[Columns.OBS])
         if self.policy is None:
-            return {Columns.ACTIONS: np.asarray([self.action_space.sample() for _ in observations])}
+            space: Any = self.action_space
+            return {Columns.ACTIONS: np.asarray([space.sample() for _ in observations])}
         flat_BD = observations.reshape(len(observations), -1)
         return {
             Columns.ACTIONS: self.policy.act(flat_BD, deterministic=not self.policy.draws, generator=self.draw).actions

@@ -196,7 +196,8 @@ def _stack(net: nn.Sequential, name: str) -> tuple[list[Layer], Layer, set[Activ
 def _one_activation(found: set[Activation]) -> Activation:
     if len(found) > 1:
         raise ModelError(f"the network has several activations, {', '.join(sorted(found))}: give all layers the same")
-    return next(iter(found), "tanh")
+    default: Activation = "tanh"
+    return next(iter(found), default)
 
 
 def _statistics(pipeline: Any, observations: gym.Space[Any]) -> tuple[torch.Tensor, torch.Tensor, float | None] | None:

@@ -84,7 +84,7 @@ class SelfPlayJob(Job):
 class _Training:
     def __init__(self, job: SelfPlayJob, env: MultiAgentEnv, run: Run) -> None:
         self.job, self.env, self.run = job, env, run
-        self.algorithm: Algorithm = _built(job, env)
+        self.algorithm: Any = _built(job, env)
         self.league = League(job.rating_step)
         self.position = Position()
         self.in_play: list[int] = []
@@ -163,9 +163,8 @@ class _Training:
         self.position, state = checkpoints.read(self.run, step)
         self.league = League.load(self.run.folder, self.job.rating_step, state["league"])
         kept, group = state["algorithm"], self.algorithm.env_runner_group
-        assert self.algorithm.learner_group is not None and group is not None
         self.algorithm.learner_group.set_state({"learner": {**kept["learner"], "weights_seq_no": 0}})
-        set_connector_states(self.algorithm.env_runner._env_to_module, kept["connectors"])  # type: ignore[union-attr]
+        set_connector_states(self.algorithm.env_runner._env_to_module, kept["connectors"])
         group.sync_weights(from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True)
         self.run.event("resumed", step=step)
 
@@ -230,7 +229,7 @@ def _config(job: SelfPlayJob, env: MultiAgentEnv) -> PPOConfig:
     config.env_runners(
         num_env_runners=job.sampling.runners,
         num_envs_per_env_runner=job.sampling.envs or job.ppo.envs,
-        num_cpus_per_env_runner=job.sampling.cpus_per_runner,
+        num_cpus_per_env_runner=job.sampling.cpus_per_runner,  # type: ignore[arg-type]
         batch_mode="complete_episodes",
     )
     config.learners(num_learners=job.sampling.learners, num_gpus_per_learner=job.sampling.gpus_per_learner)

@@ -60,7 +60,8 @@ class SignalEnv(gym.Wrapper):
     def step(self, action: Any) -> Any:
         at = self._seen
         self._seen, reward, terminated, truncated, info = self.env.step(action)
-        [signal] = self.model.predict(np.ravel(gym.spaces.flatten(self.env.observation_space, at))[None])
+        flat: Any = gym.spaces.flatten(self.env.observation_space, at)
+        [signal] = self.model.predict(np.ravel(flat)[None])
         config = self.config
         if config.use == "reward":
             worth = -signal if config.lower_is_better else signal

@@ -109,7 +109,9 @@ def _fitted(seen: Sequence[Floats], signals: Sequence[Floats], ridge: float) -> 
     penalty_FF = ridge * np.eye(features_NF.shape[1])
     # the constant isn't shrunk
     penalty_FF[0, 0] = 0.0
-    weights_F = np.linalg.solve(features_NF.T @ features_NF + penalty_FF, features_NF.T @ ((signal_N - mean) / std))
+    weights_F: Any = np.linalg.solve(
+        features_NF.T @ features_NF + penalty_FF, features_NF.T @ ((signal_N - mean) / std)
+    )
     return _Fitted(SignalModel(mean_D, std_D, weights_F, float("nan")), mean, std)
 
 

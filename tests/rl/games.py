@@ -36,5 +36,5 @@ class BiasedRockPaperScissors(MultiAgentEnv):
         ends = {"row": over, "column": over, "__all__": over}
         return self._seen(), {"row": gain, "column": -gain}, ends, dict.fromkeys(ends, False), {}
 
-    def _seen(self) -> dict[str, Any]:
+    def _seen(self) -> dict[Any, Any]:
         return {agent: np.ones(1, dtype=np.float32) for agent in self.agents}

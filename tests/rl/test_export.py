@@ -37,7 +37,7 @@ def runner_of(env: str, algorithm: str = "ppo", connector: Any = None, training:
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=2, env_to_module_connector=build)
     config.rl_module(model_config={"fcnet_hiddens": [16, 16], **model})
     config.debugging(seed=0)
-    runner = SingleAgentEnvRunner(config=config, worker_index=0)
+    runner: Any = SingleAgentEnvRunner(config=config, worker_index=0)
     with torch.no_grad():
         # so that actions depend on observations
         for parameter in runner.module.parameters():

@@ -102,7 +102,7 @@ def test_a_signal_is_earned_or_kept_near_its_target(tmp_path: Path) -> None:
         steps = [env.step(0) for _ in range(3)]
         assert {info[TRUE_REWARD] for *_, info in steps} == {1.0}
         told = [info[SIGNAL] for *_, info in steps]
-        found[use, bool(more)] = [(reward - 1) / 0.3 for _, reward, *_ in steps], told
+        found[use, bool(more)] = [(float(reward) - 1) / 0.3 for _, reward, *_ in steps], told
     earned, told = found["reward", False]
     assert earned == pytest.approx(told) and told[0] < told[1] < told[2]
     assert found["reward", True][0] == pytest.approx([-signal for signal in told])
