@@ -62,7 +62,7 @@ def check_room(job: RLJob) -> None:
 
 def quieten() -> None:
     """What RLlib and Tune warn of is their own deprecations, and tools that nobody asked for."""
-    for name in ("ray.rllib", "ray.tune"):
+    for name in ("ray.rllib", "ray.tune", "ray._common.deprecation"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
