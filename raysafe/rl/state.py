@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_METRICS_LOGGER
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_EPISODES_LIFETIME
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 if TYPE_CHECKING:
     from raysafe.rl.checkpoint import Position
@@ -35,11 +36,7 @@ def restore_algorithm(algorithm: Any, state: dict[str, Any], position: Position)
     algorithm.learner_group.set_state({COMPONENT_LEARNER: learner})
     runner = algorithm.env_runner
     set_connector_states(runner._env_to_module, state["connectors"])
-    counted = {NUM_ENV_STEPS_SAMPLED_LIFETIME: position.steps, NUM_EPISODES_LIFETIME: position.episodes}
-    for name, value in counted.items():
-        key = (ENV_RUNNER_RESULTS, name)
-        already = algorithm.metrics.peek(key, default=0)
-        algorithm.metrics.log_value(key, value - already, reduce="lifetime_sum")
+    _count(algorithm, position)
     runner.num_env_steps_sampled_lifetime = position.steps
     algorithm._iteration = position.iteration
     if algorithm.env_runner_group.num_remote_workers():
@@ -53,6 +50,19 @@ def restore_algorithm(algorithm: Any, state: dict[str, Any], position: Position)
     algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
     if getattr(algorithm, "memory", None) is not None:
         algorithm.memory.set_state(state["memory"])
+
+
+def _count(algorithm: Any, position: Position) -> None:
+    """Bring the lifetime counters to the position's, as a runner's report would: RLlib takes them in no other way."""
+    report = MetricsLogger(stats_cls_lookup=algorithm.config.stats_cls_lookup, root=False)
+    for name, value in (
+        (NUM_ENV_STEPS_SAMPLED_LIFETIME, position.steps),
+        (NUM_EPISODES_LIFETIME, position.episodes),
+    ):
+        already = algorithm.metrics.peek((ENV_RUNNER_RESULTS, name), default=0)
+        throughput = name == NUM_ENV_STEPS_SAMPLED_LIFETIME
+        report.log_value(name, value - already, reduce="lifetime_sum", with_throughput=throughput)
+    algorithm.metrics.aggregate([report.reduce()], key=ENV_RUNNER_RESULTS)
 
 
 def connector_states(pipeline: Any) -> list[dict[str, Any]]:
