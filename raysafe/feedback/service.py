@@ -140,8 +140,15 @@ class FeedbackService:
 
         folder = Path(self.config.items).absolute().parent
         app = create_app(self.desk, folder=folder, question=self.config.question)
+        # no log_config: uvicorn's would close the handlers of the training that it answers for
         settings = uvicorn.Config(
-            app, access_log=False, log_level="warning", server_header=False, proxy_headers=False, ws="none"
+            app,
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
         )
         return uvicorn.Server(settings)
 

@@ -70,6 +70,10 @@ class Imitation(RLJob):
     _extension: AdversarialExtension = PrivateAttr()
 
     @property
+    def learned_by(self) -> str:
+        return self._extension.objective.upper()
+
+    @property
     def discriminating(self) -> AdversarialExtension:
         return self._extension
 
@@ -108,7 +112,6 @@ def imitate(
     job: IRLJob, run: Run, train: Sequence[Trajectory], held_out: Sequence[Trajectory], data_digest: str
 ) -> list[Section]:
     """AIRL or GAIL: leaves the policy in model/ and the reward's networks in reward/."""
-    from raysafe.rl.export import export_algorithm
     from raysafe.rl.rllib_agent import RLlibAgent
     from raysafe.rl.training import Training
 
@@ -121,13 +124,10 @@ def imitate(
         agent = RLlibAgent(inner, run)
         try:
             Training(inner, run, agent, progress, stop).train()
-            card = {"env": str(job.env), "algorithm": job.method.upper(), "run": run.name, "steps": job.steps}
-            export_algorithm(agent.algorithm, Path(folder, "model"), card)
         finally:
             agent.close()
         inner.discriminating.save(Path(folder, "reward"))
-        for part in ("model", "reward"):
-            run.folder.upload(Path(folder, part), part)
+        run.folder.upload(Path(folder, "reward"), "reward")
     return judge(job, run, [*train, *held_out], data_digest)
 
 
@@ -160,7 +160,7 @@ def judge(job: IRLJob, run: Run, demonstrations: Sequence[Trajectory], data_dige
 
 def card_of(job: IRLJob, run: Run) -> PolicyCard:
     """What a policy cloned for the job's environment is; raises ModelError for spaces that it can't act in."""
-    from raysafe.rl.export import space_of
+    from raysafe.rl.rllib_policy import space_of
 
     env = EnvMaker(str(job.env), job.env_config).make()
     observations, actions = space_of(env.observation_space), space_of(env.action_space)

@@ -34,7 +34,7 @@ def export_agent(agent: Agent, run: Run, job: RLJob, position: Position) -> None
     if not isinstance(agent, Exportable):
         run.event("not-exported", why=f"a policy of {job.algorithm} is no network")
         return
-    card = {"env": job.env, "algorithm": job.algorithm.upper(), "run": run.name}
+    card = {"env": job.env, "algorithm": job.learned_by, "run": run.name}
     judged = position.best if position.best_step == position.steps else None
     card |= {"steps": position.steps, "mean_return": judged}
     try:

@@ -91,6 +91,11 @@ class RLJob(Job):
         return self
 
     @property
+    def learned_by(self) -> str:
+        """What a policy's card says of where it comes from."""
+        return self.algorithm.upper()
+
+    @property
     def extensions(self) -> list[Extension]:
         """New ones, in the order in which they are applied."""
         return [config.extension(self) for name in EXTENSIONS if (config := getattr(self, name)) is not None]

@@ -35,7 +35,8 @@ class LeanLearner(TorchLearner):
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Adam in one kernel: two thirds of a small network's optimiser step are calls."""
         settings: Any = config or self.config
-        params: Any = self.get_parameters(self._module[module_id])
+        module: Any = self._module
+        params: Any = self.get_parameters(module[module_id])
         self.register_optimizer(
             module_id=module_id,
             optimizer=torch.optim.Adam(params, eps=settings.learner_config_dict["adam_epsilon"], fused=True),

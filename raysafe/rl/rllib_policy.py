@@ -196,8 +196,7 @@ def _stack(net: nn.Sequential, name: str) -> tuple[list[Layer], Layer, set[Activ
 def _one_activation(found: set[Activation]) -> Activation:
     if len(found) > 1:
         raise ModelError(f"the network has several activations, {', '.join(sorted(found))}: give all layers the same")
-    default: Activation = "tanh"
-    return next(iter(found), default)
+    return next(iter(found)) if found else "tanh"
 
 
 def _statistics(pipeline: Any, observations: gym.Space[Any]) -> tuple[torch.Tensor, torch.Tensor, float | None] | None:

@@ -103,7 +103,7 @@ def test_an_exported_folder_is_a_registered_model(tmp_path: Path) -> None:
     runner = runner_of("CartPole-v1")
 
     agent = SimpleNamespace(policy=lambda card: exported(runner, **card), make_env=EnvMaker("CartPole-v1").make)
-    job = SimpleNamespace(env="CartPole-v1", algorithm="ppo", seed=0)
+    job = SimpleNamespace(env="CartPole-v1", learned_by="PPO", seed=0)
     run = SimpleNamespace(folder=Folder(tmp_path), name="rl-1", events=[])
     run.event = lambda event, **fields: run.events.append((event, fields))
     export_agent(agent, run, job, Position(steps=60, best=9.5, best_step=60))  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import threading
 import time
@@ -45,12 +46,12 @@ def test_what_cant_be_drawn_is_said() -> None:
         watch(GRID, act, length=4, count=1, look="frames", seed=0)
 
 
-def answer(capsys: pytest.CaptureFixture[str], choices: list[str], seen: list[dict]) -> None:
+def answer(told: io.StringIO, choices: list[str], seen: list[dict]) -> None:
     """A person who answers what the page shows, in turn."""
-    text = ""
-    while not (found := LINK.search(text)):
+    ends = time.monotonic() + 60
+    while not (found := LINK.search(told.getvalue())):
+        assert time.monotonic() < ends, f"no link was told: {told.getvalue()!r}"
         time.sleep(0.05)
-        text += capsys.readouterr().err
     with httpx.Client(base_url=found[1], headers={"authorization": f"Bearer {found[2]}"}) as page:
         turn = page.get("/api/turn").json()
         for choice in choices:
@@ -60,13 +61,15 @@ def answer(capsys: pytest.CaptureFixture[str], choices: list[str], seen: list[di
 
 
 @pytest.mark.serve
-def test_answers_become_comparisons_and_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_become_comparisons_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three pairs: one answered, one tied, one skipped; asked again, nobody is needed."""
     some = watched(6)
     pairs = list(zip(some[:3], some[3:], strict=True))
     rater = HumanRater(folder=str(tmp_path / "people"), look="text", port=0)
     seen: list[dict] = []
-    person = threading.Thread(target=answer, args=(capsys, ["first", "tie", "skip"], seen))
+    told = io.StringIO()
+    monkeypatch.setattr("sys.stderr", told)
+    person = threading.Thread(target=answer, args=(told, ["first", "tie", "skip"], seen), daemon=True)
     person.start()
     found = rater.compare(pairs)
     person.join()
