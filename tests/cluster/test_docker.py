@@ -104,4 +104,4 @@ def test_the_build_takes_the_versions_of_constraints_txt(name: str) -> None:
 def test_the_layer_of_dependencies_asks_for_what_the_project_needs() -> None:
     command = [sys.executable, str(DOCKER / "requirements.py"), "boto3>=1.40"]
     wanted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert {"ray[default,serve,train,tune]==2.60.*", "torch>=2.9", "peft>=0.18", "boto3>=1.40"} <= set(wanted)
+    assert {"ray[default,rllib,serve,train,tune]==2.60.*", "torch>=2.9", "peft>=0.18", "boto3>=1.40"} <= set(wanted)
