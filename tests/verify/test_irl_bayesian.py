@@ -43,7 +43,8 @@ def test_posteriors_are_exact_informative_questions_save_answers_and_teaching_pa
         f"after {first} answers,\nthe regret that random cells leave after 20 ({twenty.value:.3f} of optimal less "
         f"random, 95% interval {twenty.low:.3f} to {twenty.high:.3f}); after 8 it is\n{eight.value:.3f} "
         f"({eight.low:.3f} to {eight.high:.3f}; paired difference {ahead.low:+.3f} to {ahead.high:+.3f}; "
-        f"{eight.n} grids, seeds 0 to {eight.n - 1}). A robot\nthat learns from pedagogic demonstrations is left with "
+        f"{eight.n} grids, half of whose cells are icy, so that a question there tells nothing; seeds 0 to "
+        f"{eight.n - 1}). A robot\nthat learns from pedagogic demonstrations is left with "
         f"{np.mean(robots['pedagogic']):.4f} of regret where an expert's leave {np.mean(robots['expert']):.4f}\n"
         f"(p = {test.p_value:.0e}, {test.n} problems), and with {np.mean(robots['pragmatic']):.4f} where it knows "
         "that it is being taught.",
