@@ -9,7 +9,7 @@ from typing import Any
 from raysafe.guards.guard import ACT, Stage, ToolCall
 from raysafe.serving.backend import Situation
 from raysafe.serving.refusals import guard_failed, withheld
-from raysafe.serving.session import Session, later
+from raysafe.serving.session import Session
 from raysafe.serving.wire.vectors import (
     ActRequest,
     EmbeddingRequest,
@@ -37,7 +37,7 @@ class AnsweringSession(Session):
             row = self._ledger.answered(self._exchange, vectors=len(found.vectors))
             await self._durable(row)
             self._outcome = "allowed"
-            later(self._post.metrics.tokens, found.prompt_tokens, 0)
+            self._post.metrics.tokens(found.prompt_tokens, 0)
             return embeddings_body(self._exchange.model, found, request.encoding_format or "float")
 
     async def predict(self, request: PredictRequest) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class WritingSession(RoundsSession):
                 why = explanation(decision, await self._keep(decision, finish, counts))
                 return self._form.whole(Written(text, "content_filter", counts[0], counts[1], why))
             self._outcome = "allowed"
-            later(self._post.metrics.tokens, *counts)
+            self._post.metrics.tokens(*counts)
             return self._form.whole(Written(text, finish, counts[0], counts[1], calls=self._exchange.cleared_calls()))
 
     async def _whole_round(self, said: list[str]) -> tuple[Decision, Finish, tuple[int, int], bool]:
@@ -194,7 +194,7 @@ class WritingSession(RoundsSession):
             await put(self._form.end("content_filter", explanation(decision, kept)))
         else:
             self._outcome = "allowed"
-            later(self._post.metrics.tokens, *counts)
+            self._post.metrics.tokens(*counts)
             if self._exchange.tool_calls:
                 await put(self._form.calls(self._exchange.cleared_calls()))
             await put(self._form.end(finish or "stop"))
