@@ -24,6 +24,14 @@ TARGET, EVERY, EPISODES = 475.0, 2048, 20
 STEPS = {"ppo": 100_000, "dqn": 50_000}
 LIMITS = {"ppo": 1.2, "dqn": 1.5}
 """CPU seconds over the peer's."""
+TUNED: dict[str, dict[str, Any]] = {
+    "ppo": {
+        "ppo": {"batch_size": 256, "minibatch_size": 256, "epochs": 20, "gamma": 0.98, "lam": 0.8},
+        "sampling": {"envs": 8},
+    },
+    "dqn": {},
+}
+"""For CartPole, as the peer's are: those of jobs/presets/rl_tiny.yaml, and the defaults."""
 SPEED = 1.2
 """PPO's steps per CPU second over the peer's."""
 
@@ -46,6 +54,7 @@ def ours(algorithm: str, seed: int) -> dict[str, float]:
                 "target": TARGET,
                 "seed": seed,
                 "storage": storage,
+                **TUNED[algorithm],
                 "evaluation": EvaluationSettings(every=EVERY, episodes=EPISODES, frames=0).model_dump(),
             }
         )
