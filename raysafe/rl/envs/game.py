@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysafe.config import Config
-from raysafe.rl.envs.problem import Action, Outcome, State
+from raysafe.rl.envs.problem import Action, Outcome, State, layers
 from raysafe.rl.mdp import Flags, Floats, TabularMDP
 
 
@@ -44,8 +44,7 @@ class Game(Config):
 
     def layers(self, state: State, player: int) -> NDArray[np.float32]:
         """(tiles, rows, columns): 1 where the player's board shows the tile."""
-        board_HW = np.array([list(row) for row in self.board(state, player)])
-        return (board_HW == np.array(list(self.tiles))[:, None, None]).astype(np.float32)
+        return layers(self.board(state, player), self.tiles)
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,5 +77,10 @@ class Problem(Config):
 
     def layers(self, state: State) -> NDArray[np.float32]:
         """(tiles, rows, columns): 1 where the board shows the tile."""
-        board_HW = np.array([list(row) for row in self.board(state)])
-        return (board_HW == np.array(list(self.tiles))[:, None, None]).astype(np.float32)
+        return layers(self.board(state), self.tiles)
+
+
+def layers(board: tuple[str, ...], tiles: str) -> NDArray[np.float32]:
+    """(tiles, rows, columns): 1 where the board shows the tile."""
+    board_HW = np.array([list(row) for row in board])
+    return (board_HW == np.array(list(tiles))[:, None, None]).astype(np.float32)
