@@ -42,7 +42,8 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "$(QUICK)"
-	$(BIN)/python -m pytest -m "(ray or serve) and not slow and not browser"
+	$(BIN)/python -m pytest --dist loadfile -m "serve and not ray and not slow and not browser"
+	$(BIN)/python -m pytest -m "ray and not slow and not browser"
 
 quick: setup
 	$(BIN)/python -m pytest -m "$(QUICK)"

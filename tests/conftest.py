@@ -23,9 +23,16 @@ settings.load_profile("raysafe")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Tests that start nothing share the machine's cores; those with a Ray or a service have it to themselves."""
-    chosen = config.option.markexpr
-    return (os.cpu_count() or 1) if "not ray" in chosen and "not serve" in chosen else 0
+    """Tests without a Ray share the machine's cores; those with one have it to themselves."""
+    return (os.cpu_count() or 1) if "not ray" in config.option.markexpr else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for the session's Ray is marked so, before marks choose."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
 
 
 def pytest_collection_finish() -> None:

@@ -80,6 +80,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         "root": "/",
         "name": socket.gethostname(),
         "parent": os.getpid(),
+        "command": Path("/proc/self/cmdline").read_text(encoding="utf-8"),
         "victim": victim.pid,
         "port": listeners[0].getsockname()[1],
         "abstract": abstract,

@@ -5,8 +5,7 @@ from tests.control.sandbox.attacks.attack import Attack
 PROCESSES = [
     Attack(
         "processes of the host",
-        "import os\nif os.path.exists(f'/proc/{HOST[\"parent\"]}/stat') and 'pytest' in "
-        "open(f'/proc/{HOST[\"parent\"]}/cmdline').read(): print('SUCCEEDED')",
+        "if open(f'/proc/{HOST[\"parent\"]}/cmdline').read() == HOST['command']: print('SUCCEEDED')",
     ),
     Attack("a signal to a process of the host", "import os\nos.kill(HOST['victim'], 0)\nprint('SUCCEEDED')"),
     Attack(
