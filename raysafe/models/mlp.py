@@ -9,21 +9,19 @@ Nothing in it is code, and nothing is read that its config doesn't name.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from raysafe.config import Config
 from raysafe.errors import ModelError
+from raysafe.models.folder import check_tensors, read_config, read_tensors, write_folder
 from raysafe.models.smoothed import check_samples
 
 MODEL_TYPE = "raysafe-mlp"
@@ -208,22 +206,13 @@ def save_mlp(model: Mlp, folder: str | Path) -> None:
     """Write config.json and model.safetensors; raises ModelError where weights aren't finite."""
     tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in model.state_dict().items()}
     _check(model.config, tensors, folder)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    text = json.dumps({"model_type": MODEL_TYPE, **model.config.model_dump(mode="json")}, indent=2)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    write_folder(folder, MODEL_TYPE, model.config, tensors)
 
 
 def load_mlp(folder: str | Path) -> Mlp:
     """The network in a folder, in eval mode; raises ModelError or ConfigError where it isn't exactly what it says."""
-    folder = Path(folder)
     config = read_mlp_config(folder)
-    path = folder / "model.safetensors"
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"can't read {path}: {error}") from None
+    tensors = read_tensors(folder)
     _check(config, tensors, folder)
     with torch.device("meta"):
         model = Mlp(config)
@@ -233,29 +222,10 @@ def load_mlp(folder: str | Path) -> Mlp:
 
 def read_mlp_config(folder: str | Path) -> MlpConfig:
     """The shape that a folder's config.json states."""
-    path = Path(folder) / "config.json"
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"can't read {path}: {str(error) or type(error).__name__}") from None
-    if not isinstance(values, dict) or values.pop("model_type", None) != MODEL_TYPE:
-        raise ModelError(f"{path} is not of a small network on vectors: its model_type must be {MODEL_TYPE}")
-    return MlpConfig.parse(values, str(path))
+    return read_config(folder, MODEL_TYPE, MlpConfig, "a small network on vectors")
 
 
 def _check(config: MlpConfig, tensors: dict[str, Tensor], folder: str | Path) -> None:
-    shapes = config.shapes
-    strange = sorted(set(tensors) ^ set(shapes))
-    if strange:
-        kind = "lacks" if strange[0] in shapes else "holds, against its config,"
-        raise ModelError(f"{folder} {kind} the tensor {strange[0]}")
-    for name, tensor in tensors.items():
-        if tuple(tensor.shape) != shapes[name] or tensor.dtype != torch.float32:
-            raise ModelError(
-                f"{folder}: {name} must be float32 of shape {shapes[name]}, "
-                f"found {str(tensor.dtype).removeprefix('torch.')} of {tuple(tensor.shape)}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise ModelError(f"{folder}: {name} holds values that are not finite")
+    check_tensors(folder, tensors, {name: (shape, torch.float32) for name, shape in config.shapes.items()})
     if config.normalise and tensors["observation.std"].min() < _FEWEST_STD:
         raise ModelError(f"{folder}: observation.std must be at least {_FEWEST_STD:g} everywhere")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +37,12 @@ def model_kind(model: str) -> str:
 
     An encoder (a model without a language-modelling head that isn't a classifier) embeds.
     """
+    from raysafe.models.folder import CONFIG, read_values
     from raysafe.models.language import load_config, model_folder
     from raysafe.models.presets import PREFIX
 
     if not model.startswith(PREFIX):
-        own = _read_config(model_folder(model) / "config.json").get("model_type")
+        own = read_values(Path(model_folder(model), CONFIG)).get("model_type")
         if own in MODEL_TYPES:
             return MODEL_TYPES[own]
     architectures = load_config(model).architectures or []
@@ -75,13 +75,3 @@ def to_device(model: Any) -> str:
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()
     return device
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"can't read {path}: {str(error) or type(error).__name__}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{path} must hold a JSON object, found a {type(values).__name__}")
-    return values
