@@ -23,6 +23,7 @@ def labelled(y: list[int], labels: str = "abc") -> Labelled:
     return Labelled(np.arange(len(y), dtype=np.float32)[:, None], np.array(y), tuple(labels))
 
 
+@pytest.mark.slow  # importing scikit-learn takes a second
 def test_digits_are_scikit_learns() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     found, theirs = load_labelled("digits"), datasets.load_digits()
