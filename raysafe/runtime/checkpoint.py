@@ -44,6 +44,8 @@ class Position:
     best: float | None = None
     best_step: int | None = None
     evaluations_without_gain: int = 0
+    given_up: bool = False
+    """Whether the learner wanted no more steps."""
     tokens: int = 0
 
 

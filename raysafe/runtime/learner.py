@@ -112,6 +112,9 @@ class Learner(ABC):
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of the metrics of loss(), besides the loss itself: what training.monitor may name."""
 
+    replays: int = 1
+    """Steps that are taken on each batch, one after the other, before the next batch."""
+
     @abstractmethod
     def build(self) -> nn.Module:
         """Load or construct the module on the CPU in float32; the same on every rank."""
@@ -127,6 +130,19 @@ class Learner(ABC):
         fit() divides by the units of the whole step, over ranks and accumulation. `module` may be wrapped: its forward
         pass must be called through it.
         """
+
+    def before_step(self, step: int, total_steps: int) -> None:  # noqa: B027 - a learner may need none
+        """Told before each step, counted from 0, on every rank: what follows a schedule is set here."""
+
+    def after_step(self, module: nn.Module) -> None:  # noqa: B027
+        """Told when the optimiser has changed the module's weights, on every rank; `module` is not wrapped."""
+
+    def give_up(self, figures: dict[str, float], best: float | None) -> str | None:
+        """Why to stop early, with the best model so far, or None; asked after each validation.
+
+        figures: of this validation. best: the monitored figure at its best before.
+        """
+        return None
 
     def name_rows(self, rows: pa.Table, places: list[int]) -> str:
         """How a message names the rows at `places` of the training rows: their numbers, counted from 0, by default."""

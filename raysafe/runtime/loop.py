@@ -81,6 +81,7 @@ class Worker:
         self.lengths = np.asarray(self.train_rows["length"])
         rows = self.train_rows.num_rows
         self.epoch_steps = steps_per_epoch(rows, self.config.batch_size)
+        self.epoch_steps *= self.learner.replays
         wanted = self.epoch_steps * self.config.epochs
         self.total_steps = min(wanted, self.config.max_steps or wanted)
         checkpoints.seed_everything(order.seed, self.rank)
@@ -102,14 +103,20 @@ class Worker:
         """Steps until the end, early stopping or the user's Ctrl-C; then the best model is written."""
         evaluate_every = self.config.evaluate_every or self.epoch_steps
         saved_at = self.position.step if self.position.step else None
-        early = self._out_of_patience()
+        early = self._ended()
         while self.position.step < self.total_steps and not early:
             row, stop = self._step()
             step = self.position.step
             last = step == self.total_steps
             if self.validation_rows is not None and (step % evaluate_every == 0 or last):
-                row |= self._validate()
-                early = self._out_of_patience()
+                best = self.position.best
+                figures = self._validate()
+                row |= {f"validation/{name}": value for name, value in figures.items()}
+                why = self.learner.give_up(figures, best)
+                if why is not None and self.rank == 0:
+                    ray.get(self.order.inbox.note.remote("stopped-early", {"step": step, "why": why}))
+                self.position.given_up = why is not None
+                early = self._ended()
                 due = True
             else:
                 due = last or (self.config.checkpoint_every is not None and step % self.config.checkpoint_every == 0)
@@ -136,7 +143,9 @@ class Worker:
         started = time.perf_counter()
         step, config = self.position.step, self.config
         self.module.train()
-        rows = step_rows(self.train_rows.num_rows, config.batch_size, seed=self.order.seed, step=step)
+        self.learner.before_step(step, self.total_steps)
+        batch = step // self.learner.replays
+        rows = step_rows(self.train_rows.num_rows, config.batch_size, seed=self.order.seed, step=batch)
         micros = self._plan(self.lengths[rows], rows)
         batches = [self.learner.collate(self.train_rows.take(pa.array(m))).to(self.device) for m, _ in micros]
         mine = sum(b.weight for b, (_, active) in zip(batches, micros, strict=True) if active)
@@ -159,6 +168,7 @@ class Worker:
         if not math.isfinite(row["loss"]) or not math.isfinite(norm):
             self._refuse(step + 1, rows, bad, row["loss"], norm)
         self.optimizer.step()
+        self.learner.after_step(parallel.unwrapped(self.module))
         self.optimizer.zero_grad(set_to_none=True)
         self.position.step += 1
         seconds = time.perf_counter() - started
@@ -175,7 +185,7 @@ class Worker:
         return row, stop > 0
 
     def _validate(self) -> dict[str, float]:
-        """Figures on the validation rows, named validation/…; notes whether they are the best so far."""
+        """Figures on the validation rows; notes whether they are the best so far."""
         assert self.validation_rows is not None
         self.module.eval()
         sums, weight = Sums(), 0.0
@@ -199,7 +209,7 @@ class Worker:
             self.position.evaluations_without_gain = 0
         else:
             self.position.evaluations_without_gain += 1
-        return {f"validation/{name}": value for name, value in figures.items()}
+        return figures
 
     def _plan(self, lengths: np.ndarray, rows: np.ndarray) -> list[tuple[np.ndarray, bool]]:
         """This rank's micro-batches as row numbers; the flag is False for one that only keeps ranks in step."""
@@ -211,7 +221,10 @@ class Worker:
         wanted = max(map(len, plans)) if self.config.sharding == "fsdp" else 1
         return mine + [(rows[:1], False)] * (wanted - len(mine))
 
-    def _out_of_patience(self) -> bool:
+    def _ended(self) -> bool:
+        """Whether training is over before its last step."""
+        if self.position.given_up:
+            return True
         return self.config.patience is not None and self.position.evaluations_without_gain >= self.config.patience
 
     def _refuse(self, step: int, rows: np.ndarray, bad: list[int], loss: float, norm: float) -> None:
