@@ -34,11 +34,24 @@ def load_classifier(folder: str | Path) -> Mlp | Vision:
     return model
 
 
+def save_classifier(model: Mlp | Vision, folder: str | Path) -> None:
+    """Write the model's folder; raises ModelError where weights aren't finite."""
+    if isinstance(model, vision.Vision):
+        vision.save_vision(model, folder)
+    else:
+        mlp.save_mlp(model, folder)
+
+
 def labels_of(model: Mlp | Vision) -> tuple[str, ...]:
     """The names of the classes, in the order of the logits."""
+    return head_of(model).labels
+
+
+def head_of(model: Mlp | Vision) -> ClassifierHead:
+    """What the model says of its outputs."""
     head = model.config.head
     assert isinstance(head, ClassifierHead)
-    return head.labels
+    return head
 
 
 def input_shape(model: Mlp | Vision) -> tuple[int, ...]:

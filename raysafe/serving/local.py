@@ -18,7 +18,7 @@ LOADERS = {
     "vector": "raysafe.serving.vector_models:load_vector_model",
 }
 """What a model is, and the function (settings) -> LocalBackend that loads it."""
-MODEL_TYPES = {"raysafe-mlp": "vector"}
+MODEL_TYPES = {"raysafe-mlp": "vector", "raysafe-vision": "vector"}
 """`model_type`s of config.json that are RaySafe's own; transformers knows the others."""
 
 

@@ -1,4 +1,7 @@
-"""Small networks on vectors as backends: classifiers, which answer /v1/predict; policies are in policy_models.py."""
+"""Small networks on vectors and images as backends: classifiers, which answer /v1/predict.
+
+An image comes as a vector too: its channels one after the other, each row by row. Policies are in policy_models.py.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from raysafe.models.mlp import ClassifierHead, Mlp, Smoothing, read_mlp_config
+from raysafe.models.classifier import head_of, input_shape, load_classifier
+from raysafe.models.folder import CONFIG, read_values
+from raysafe.models.mlp import MODEL_TYPE, ClassifierHead, Mlp, Smoothing, read_mlp_config
 from raysafe.models.smoothed import SmoothedClassifier
+from raysafe.models.vision import Vision
 from raysafe.serving.backend import (
     Completion,
     Embeddings,
@@ -53,20 +59,22 @@ class WritesNothing:
 
 
 class VectorClassifier(WritesNothing):
-    """A Backend over a classifying Mlp. What it is asked together, it computes together."""
+    """A Backend over a classifier. What it is asked together, it computes together."""
 
-    def __init__(self, model: Mlp, head: ClassifierHead, *, max_waiting: int) -> None:
-        self.model, self._labels = model, head.labels
+    def __init__(self, model: Mlp | Vision, head: ClassifierHead, *, max_waiting: int) -> None:
+        self.model, self._labels, self._shape = model, head.labels, input_shape(model)
         self._device = next(model.parameters()).device
         self._batcher: Batcher[Vector, Vector] = Batcher(self._outputs, max_batch=BATCH, max_waiting=max_waiting)
         self._certifier: Batcher[Vector, Prediction] | None = None
         if head.smoothing is not None:
             # one input is a batch by itself: its noisy copies
-            work = _certify(model, head.labels, head.smoothing, self._device)
+            work = _certify(model, head.labels, head.smoothing, self._shape, self._device)
             self._certifier = Batcher(work, max_batch=1, max_waiting=max_waiting)
 
     async def predict(self, inputs: Inputs) -> tuple[Prediction, ...]:
-        vectors = [checked(one, self.model.config.inputs) for one in inputs]
+        vectors = [checked(one, math.prod(self._shape)) for one in inputs]
+        if len(self._shape) == 3:
+            _check_pixels(vectors)
         if self._certifier is not None:
             return tuple(await asked(self._certifier, vectors))
         logits_BK = await finite(self._batcher, vectors)
@@ -83,7 +91,8 @@ class VectorClassifier(WritesNothing):
 
     @torch.inference_mode()
     def _outputs(self, vectors: list[Vector]) -> list[Vector]:
-        outputs_BK = self.model(torch.tensor(vectors, dtype=torch.float32, device=self._device))
+        inputs_BD = torch.tensor(vectors, dtype=torch.float32, device=self._device)
+        outputs_BK = self.model(inputs_BD.view(-1, *self._shape))
         return [tuple(outputs_K) for outputs_K in outputs_BK.tolist()]
 
 
@@ -98,6 +107,13 @@ def checked(values: str | Vector, wanted: int) -> Vector:
     return values
 
 
+def _check_pixels(images: list[Vector]) -> None:
+    """Raise PromptRefused for what is no image, as one of 0 to 255 isn't."""
+    odd = next((value for image in images for value in image if not 0 <= value <= 1), None)
+    if odd is not None:
+        raise PromptRefused(f"pixels must lie between 0 and 1, got {odd:g}: divide by 255", "invalid_input")
+
+
 async def finite(batcher: Batcher[Vector, Vector], vectors: list[Vector]) -> list[Vector]:
     """The network's outputs at the vectors; raises ModelFailed where they aren't finite."""
     outputs_BK = await asked(batcher, vectors)
@@ -108,7 +124,11 @@ async def finite(batcher: Batcher[Vector, Vector], vectors: list[Vector]) -> lis
 
 
 def _certify(
-    model: Mlp, labels: tuple[str, ...], smoothing: Smoothing, device: torch.device
+    model: Mlp | Vision,
+    labels: tuple[str, ...],
+    smoothing: Smoothing,
+    shape: tuple[int, ...],
+    device: torch.device,
 ) -> Callable[[list[Vector]], list[Prediction]]:
     """What smooths inputs one by one. The score is the lower bound on the label's probability under noise."""
     smoothed = SmoothedClassifier(model, smoothing.sigma, device=str(device))
@@ -120,7 +140,7 @@ def _certify(
         found = []
         for vector in vectors:
             certificate = smoothed.certify(
-                torch.tensor(vector, dtype=torch.float32),
+                torch.tensor(vector, dtype=torch.float32).view(shape),
                 generator=generator,
                 selection=smoothing.selection,
                 samples=smoothing.samples,
@@ -144,17 +164,17 @@ def _prediction(labels: tuple[str, ...], logits_K: Vector) -> Prediction:
 def load_vector_model(settings: ReplicaSettings) -> LocalBackend:
     """The network in the settings' folder, by its head; raises ModelError."""
     from raysafe.models.language import model_folder
-    from raysafe.models.mlp import load_mlp
     from raysafe.rl.policy import load_policy
     from raysafe.serving.local import to_device
     from raysafe.serving.policy_models import PolicyModel
 
     folder = model_folder(settings.folder)
-    head = read_mlp_config(folder).head
-    if not isinstance(head, ClassifierHead):
-        policy = load_policy(folder)
-        to_device(policy.network)
-        return PolicyModel(policy, max_waiting=settings.max_waiting)
-    model = load_mlp(folder)
+    if read_values(folder / CONFIG).get("model_type") == MODEL_TYPE:
+        head = read_mlp_config(folder).head
+        if not isinstance(head, ClassifierHead):
+            policy = load_policy(folder)
+            to_device(policy.network)
+            return PolicyModel(policy, max_waiting=settings.max_waiting)
+    model = load_classifier(folder)
     to_device(model)
-    return VectorClassifier(model, head, max_waiting=settings.max_waiting)
+    return VectorClassifier(model, head_of(model), max_waiting=settings.max_waiting)

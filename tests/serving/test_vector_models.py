@@ -20,6 +20,7 @@ from raysafe.models.mlp import (
     load_mlp,
     save_mlp,
 )
+from raysafe.models.vision import Vision, VisionConfig, save_vision
 from raysafe.rl.policy import BoxSpace, Policy, PolicyCard, save_policy
 from raysafe.serving.backend import ModelFailed, Move, NotOffered, Prompt, PromptRefused, Situation
 from raysafe.serving.local import load_backend
@@ -150,3 +151,48 @@ async def test_each_offers_its_own_only(tmp_path: Path) -> None:
             await ask
     classifier.close()
     policy.close()
+
+
+def serve_images(folder: Path, smoothing: Smoothing | None = None) -> tuple[Vision, Any]:
+    head = ClassifierHead(labels=("cat", "dog"), smoothing=smoothing)
+    torch.manual_seed(0)
+    model = Vision(VisionConfig(image=(1, 2, 3), stages=(4,), head=head))
+    save_vision(model, folder)
+    return model.eval(), load_backend(ReplicaSettings(folder=str(folder)))
+
+
+async def test_a_classifier_of_images_takes_their_rows_as_one_vector(tmp_path: Path) -> None:
+    model, backend = serve_images(tmp_path)
+    image = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    (found,) = await backend.predict((image,))
+    wanted_K = model(torch.tensor(image).view(1, 1, 2, 3)).softmax(-1)[0]
+    assert list(found.scores.values()) == pytest.approx(wanted_K.tolist())
+    with pytest.raises(PromptRefused, match="takes vectors of 6 numbers, got 2"):
+        await backend.predict(((0.0, 1.0),))
+    with pytest.raises(PromptRefused, match="pixels must lie between 0 and 1, got 255: divide by 255"):
+        await backend.predict(((0.0, 255.0, 0.0, 0.0, 0.0, 0.0),))
+    backend.close()
+
+
+async def test_a_smoothed_classifier_of_images_votes_on_noisy_ones_and_abstains(tmp_path: Path) -> None:
+    smoothing = Smoothing(sigma=0.25, selection=50, samples=1000, alpha=0.001)
+    model, backend = serve_images(tmp_path, smoothing)
+    image = torch.rand(1, 2, 3, generator=torch.Generator().manual_seed(1))
+    noisy = image + 0.25 * torch.randn(100_000, 1, 2, 3, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        model.logits.bias[1] += (model(noisy) @ torch.tensor([1.0, -1.0])).quantile(0.1)  # type: ignore[index]
+        dogs = float((model(noisy).argmax(-1) == 1).float().mean())
+        save_vision(model, tmp_path / "clear")
+        model.logits.bias[1] += (model(noisy) @ torch.tensor([1.0, -1.0])).quantile(0.5)  # type: ignore[index]
+        save_vision(model, tmp_path / "even")
+    vector = tuple(image.flatten().tolist())
+    backend.close()
+    found = {}
+    for name in ("clear", "even"):
+        backend = load_backend(ReplicaSettings(folder=str(tmp_path / name)))
+        (found[name],) = await backend.predict((vector,))
+        backend.close()
+    label = "dog" if dogs > 0.5 else "cat"
+    assert (found["clear"].label, found["even"].label) == (label, None)
+    assert found["clear"].radius == pytest.approx(0.25 * norm.ppf(found["clear"].scores[label]))
+    assert found["clear"].scores[label] < max(dogs, 1 - dogs)
