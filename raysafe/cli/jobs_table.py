@@ -17,6 +17,7 @@ JOBS = {
     "rl": "raysafe.rl.job:RLJob",
     "irl": "raysafe.irl.job:IRLJob",
     "self-play": "raysafe.rl.self_play:SelfPlayJob",
+    "adversarial": "raysafe.robustness.job:AdversarialJob",
     "evaluate": "raysafe.evaluation.job:EvaluateJob",
     "quickstart": "raysafe.quickstart.demo:Quickstart",
 }

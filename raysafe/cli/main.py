@@ -21,6 +21,7 @@ COMMANDS = {
     "rl": ("raysafe.cli.rl", "Train an agent in an environment: PPO, DQN or tabular Q-learning."),
     "irl": ("raysafe.cli.irl", "Learn what somebody wants, or does, from demonstrations."),
     "self-play": ("raysafe.cli.self_play", "Train an agent of a two-player game against its past selves."),
+    "adversarial": ("raysafe.cli.adversarial", "Train a classifier of images that holds against changed inputs."),
     "evaluate": ("raysafe.cli.evaluate", "Examine a model; the result is evidence for its review."),
     "judge": ("raysafe.cli.judge", "Let a model judge answers by the constitution, or compare pairs."),
     "feedback": ("raysafe.cli.feedback", "A page where people compare or rate answers; agreement and export."),
