@@ -1,7 +1,8 @@
 """Which figures say how a training goes: what its bar, its result and the list of runs show.
 
 Only a policy that writes its own answers has a KL to a reference; its loss says nothing of how it goes, and a reward
-model's mean reward says nothing either. An agent in an environment is judged by its returns.
+model's mean reward says nothing either. An agent in an environment is judged by its returns, a robust classifier by
+what it holds against attacks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_SUPERVISED = ("loss", "accuracy", "validation/loss", "validation/accuracy")
+_SUPERVISED = (
+    "loss",
+    "accuracy",
+    "validation/loss",
+    "validation/accuracy",
+    "validation/robust_accuracy",
+    "validation/certified_accuracy",
+)
 _ONLINE = ("reward", "gold", "kl", "validation/reward", "validation/gold", "validation/kl")
 _AGENT = ("return", "true_return", "evaluation/return")
 
