@@ -68,16 +68,22 @@ def project(points: Tensor, x: Tensor, norm: Norm, epsilon: float, box: Box) -> 
 
 
 def inside(points: Tensor, x: Tensor, norm: Norm, epsilon: float, box: Box) -> Tensor:
-    """The points, moved by no more than rounding so that `distance` of each is at most epsilon and all lie in box."""
+    """The points, moved by no more than rounding, so that `distance` of each is at most epsilon and all lie in box.
+
+    Points further outside than rounding explains become x.
+    """
     points = box.clamp(points)
-    for _ in range(4):
+    for _ in range(8):
         far_B = distance(points, x, norm)
-        over_B = far_B > epsilon
-        if not over_B.any():
+        if not (far_B > epsilon).any():
             return points
-        scale_B = torch.where(over_B, epsilon / far_B.clamp(min=_TINY) * (1 - 1e-6), 1.0).to(points.dtype)
-        scaled = box.clamp(x + (points - x) * _column(scale_B, points))
-        points = torch.where(_column(over_B, points), scaled, points)
+        apart = points.double() - x.double()
+        if norm == "linf":
+            over, nearer = apart.abs() > epsilon, points
+        else:
+            over = _column(far_B > epsilon, points)
+            nearer = (x + apart * _column(epsilon / far_B.clamp(min=_TINY), points)).to(points.dtype)
+        points = torch.where(over, torch.nextafter(nearer, x), points)
     return torch.where(_column(distance(points, x, norm) > epsilon, points), x, points)
 
 

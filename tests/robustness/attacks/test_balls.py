@@ -67,11 +67,14 @@ def test_a_projection_is_the_nearest_point(norm: Norm, epsilon: float) -> None:
         assert torch.allclose(found[row], oracle, atol=2e-3)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_rounding_never_leaves_a_point_outside(norm: Norm) -> None:
-    x, points = cases(5)
-    found = inside(project(points, x, norm, 0.3, Box()) + 1e-6, x, norm, 0.3, Box())
-    assert (distance(found, x, norm) <= 0.3).all()
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000), norm=st.sampled_from(NORMS), epsilon=st.floats(1e-4, 3))
+def test_rounding_leaves_no_point_outside_and_moves_none_far(seed: int, norm: Norm, epsilon: float) -> None:
+    x, points = cases(seed)
+    projected = project(points, x, norm, epsilon, Box())
+    found = inside(projected, x, norm, epsilon, Box())
+    assert (distance(found, x, norm) <= epsilon).all()
+    assert float((found - projected).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("norm", NORMS)
