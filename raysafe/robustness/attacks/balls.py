@@ -79,7 +79,7 @@ def inside(points: Tensor, x: Tensor, norm: Norm, epsilon: float, box: Box) -> T
             return points
         apart = points.double() - x.double()
         if norm == "linf":
-            over, nearer = apart.abs() > epsilon, points
+            over, nearer = apart.abs() > epsilon, (x + apart.clamp(-epsilon, epsilon)).to(points.dtype)
         else:
             over = _column(far_B > epsilon, points)
             nearer = (x + apart * _column(epsilon / far_B.clamp(min=_TINY), points)).to(points.dtype)
