@@ -23,6 +23,7 @@ COMMANDS = {
     "self-play": ("raysafe.cli.self_play", "Train an agent of a two-player game against its past selves."),
     "adversarial": ("raysafe.cli.adversarial", "Train a classifier of images that holds against changed inputs."),
     "evaluate": ("raysafe.cli.evaluate", "Examine a model; the result is evidence for its review."),
+    "sweep": ("raysafe.cli.sweep", "Try a job with many settings (Ray Tune), compare them, register the best."),
     "judge": ("raysafe.cli.judge", "Let a model judge answers by the constitution, or compare pairs."),
     "feedback": ("raysafe.cli.feedback", "A page where people compare or rate answers; agreement and export."),
     "registry": ("raysafe.cli.registry", "Versions of models and what they were made from."),

@@ -106,7 +106,7 @@ def show(run: tyro.conf.Positional[str], *, storage: Storage = "runs", as_json: 
 def resume(run: tyro.conf.Positional[str], *, storage: Storage = "runs") -> int:
     """Go on with a run that was interrupted, killed or failed, from its last checkpoint."""
     from raysafe.cli.job import run_job
-    from raysafe.cli.jobs_table import load_job
+    from raysafe.jobs_table import load_job
 
     opened = _open(run, storage)
     return run_job(load_job(str(opened.config.get("job"))), ["--resume", opened.uri])

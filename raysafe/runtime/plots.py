@@ -43,15 +43,36 @@ class Heatmap:
     values: Sequence[Sequence[float]]
 
 
-Plotted = Sequence[Series] | Sequence[Bars] | Heatmap
+@dataclass(frozen=True)
+class Points:
+    """Labelled points of two figures; marked ones, such as those of a Pareto front, are filled and joined."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    labels: Sequence[str]
+    marked: Sequence[bool]
+    x_name: str
+    y_name: str
+
+
+Plotted = Sequence[Series] | Sequence[Bars] | Heatmap | Points
 
 
 def plot(items: Plotted) -> str:
-    """An SVG element of curves, of grouped bars, or of a grid's cells."""
+    """An SVG element of curves, of grouped bars, of a grid's cells, or of points."""
     if isinstance(items, Heatmap):
         return heat_map(items)
+    if isinstance(items, Points):
+        return _svg(_scatter(items))
     curves = [item for item in items if isinstance(item, Series)]
     return line_plot(curves) if curves else bar_plot([item for item in items if isinstance(item, Bars)])
+
+
+def png(points: Points) -> bytes:
+    """The same points as a PNG file, dark on white."""
+    content = io.BytesIO()
+    _scatter(points).savefig(content, format="png", dpi=180, metadata={"Software": None})
+    return content.getvalue()
 
 
 def line_plot(series: Sequence[Series]) -> str:
@@ -95,6 +116,20 @@ def heat_map(heat: Heatmap) -> str:
     scale.ax.tick_params(colors=_INK, labelsize=8)
     scale.outline.set_visible(False)  # type: ignore[operator]
     return _svg(figure)
+
+
+def _scatter(points: Points) -> Figure:
+    figure, axes = _figure()
+    for x, y, text, marked in zip(points.x, points.y, points.labels, points.marked, strict=True):
+        axes.scatter([x], [y], s=26, color=COLOURS[0], facecolors=COLOURS[0] if marked else "none", zorder=3)
+        axes.annotate(text, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8, color=_INK)
+    front = sorted((x, y) for x, y, marked in zip(points.x, points.y, points.marked, strict=True) if marked)
+    axes.plot([x for x, _ in front], [y for _, y in front], color=COLOURS[0], linewidth=1, alpha=0.6)
+    axes.set_xlabel(points.x_name, fontsize=8, color=_INK)
+    axes.set_ylabel(points.y_name, fontsize=8, color=_INK)
+    axes.margins(0.12)
+    _finish(axes, legend=False)
+    return figure
 
 
 def _figure() -> tuple[Figure, Axes]:

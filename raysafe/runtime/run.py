@@ -54,10 +54,14 @@ class Run:
         self._locked = self._refused = False
 
     @classmethod
-    def create(cls, job: Job) -> Self:
-        """`<storage>/<name>-<id>/` with the job's config and this machine's environment in it."""
+    def create(cls, job: Job, label: str | None = None) -> Self:
+        """`<storage>/<name>-<id>/` with the job's config and this machine's environment in it.
+
+        label: the folder's name in the storage, where it must be found again by it.
+        """
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        run = cls(Folder(Folder(job.storage).join(f"{job.name or job.job}-{stamp}-{secrets.token_hex(2)}")))
+        label = label or f"{job.name or job.job}-{stamp}-{secrets.token_hex(2)}"
+        run = cls(Folder(Folder(job.storage).join(label)))
         run.folder.create()
         run.folder.write("config.yaml", job.to_yaml())
         run.folder.write("environment.json", json.dumps({**describe_environment(), "seed": job.seed}, indent=2))
@@ -130,6 +134,12 @@ class Run:
             watcher(step, values)
         if time.monotonic() - self._flushed_at > FLUSH_INTERVAL_S:
             self.flush()
+
+    def replace_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Rows in place of all that were logged: of a training that is gone on with from another run's checkpoint."""
+        self._metrics = [dict(row) for row in rows]
+        self._unwritten = len(self._metrics)
+        self.flush()
 
     def flush(self) -> None:
         """Write metrics.parquet."""

@@ -1,0 +1,1 @@
+"""Sweeps: many runs of one job, over a space of its settings, scheduled by Ray Tune."""
