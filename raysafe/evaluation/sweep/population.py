@@ -53,29 +53,25 @@ class Handover:
         self.given = at
         return at
 
-    def take_over(self, trial: Job) -> None:
-        """Go on from the checkpoint that the scheduler hands this trial, with its new settings, where it does.
+    def take_over(self, trial: Job, checkpoint: str | None) -> None:
+        """Go on from the checkpoint that the scheduler hands over, with the trial's new settings.
 
         A trial that gets back its own checkpoint, after it was paused, keeps what it has.
         """
-        from ray import tune
-
-        found = tune.get_checkpoint()
-        if found is None:
+        if checkpoint is None:
             self.given = (self._newest() or (0,))[0]
             return
-        with found.as_directory() as place:
-            folder = Path(place)
-            donor = json.loads((folder / DONOR).read_text())
-            self.given = donor["step"]
-            if donor["run"] == self.run.uri:
-                return
-            with self.run.locked():
-                self.run.folder.remove(CHECKPOINTS)
-                self.run.folder.upload(folder / CHECKPOINTS, CHECKPOINTS)
-                self.run.folder.write("config.yaml", trial.to_yaml())
-                self.run.replace_metrics(donor["rows"])
-                self.run.event("took-over", donor=donor["run"], step=donor["step"])
+        folder = Path(checkpoint)
+        donor = json.loads((folder / DONOR).read_text())
+        self.given = donor["step"]
+        if donor["run"] == self.run.uri:
+            return
+        with self.run.locked():
+            self.run.folder.remove(CHECKPOINTS)
+            self.run.folder.upload(folder / CHECKPOINTS, CHECKPOINTS)
+            self.run.folder.write("config.yaml", trial.to_yaml())
+            self.run.replace_metrics(donor["rows"])
+            self.run.event("took-over", donor=donor["run"], step=donor["step"])
 
     def _newest(self) -> tuple[int, str, dict[str, Any]] | None:
         """Step and name of the newest complete checkpoint, and a list that holds it alone."""

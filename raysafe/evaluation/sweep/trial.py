@@ -1,16 +1,16 @@
-"""A trial's life in its own process, which holds no CPU: the job's workers do, so that they are never starved of it."""
+"""A trial's life: its job, or what is missing of it, the suites that judge its model, and what is told meanwhile."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysafe.config import Job
-from raysafe.errors import ConfigError, Interrupted, StorageError, TrainingError
+from raysafe.errors import ConfigError, StorageError, TrainingError
 from raysafe.evaluation.job import EvaluateJob
 from raysafe.evaluation.sweep.ledger import (
     EXAMINED,
@@ -28,6 +28,8 @@ from raysafe.runtime.storage import Folder
 if TYPE_CHECKING:
     from raysafe.evaluation.sweep.job import SweepJob
 
+Tell = Callable[[int, float, str | None], None]
+"""Takes the step and value of a row that is compared, and the folder of a checkpoint that goes with it."""
 LOCK_PATIENCE_S = 60.0
 NUMBER, SEED = "number", "trial_seed"
 """Keys of what Tune hands a trial, besides the fields of the space."""
@@ -46,54 +48,56 @@ class Order:
     """Whether the scheduler needs the rows that trials logged before this start."""
 
 
-def work(order: Order, given: Mapping[str, Any]) -> None:
-    """Train and examine one trial, or as much of it as is missing; tells Tune its figures as they come."""
+def work(order: Order, given: Mapping[str, Any], checkpoint: str | None, tell: Tell) -> None:
+    """Train and examine one trial, or as much of it as is missing; tells its figures as they come.
+
+    checkpoint: folder of one that the scheduler hands over. Raises what ended the trial, once it is kept in its run.
+    """
     job, number = order.job, int(given[NUMBER])
     settings = {name: given[name] for name in job.space}
-    storage = Folder(order.uri).join(TRIALS)
-    trial = job.trial_job(settings, int(given[SEED]), storage)
+    trial = job.trial_job(settings, int(given[SEED]), Folder(order.uri).join(TRIALS))
     run = find_run(order.uri, number) or Run.create(trial, folder_name(number))
     _wait_for_its_last_driver(run)
     run = Run.open(run.uri)
-    teller = Teller(job, run)
     handover = Handover.of(job, run)
     if handover is not None:
-        handover.take_over(trial)
-        run, teller = Run.open(run.uri), Teller(job, Run.open(run.uri))
-    elif order.replay:
+        handover.take_over(trial, checkpoint)
+    teller = Teller(job, run, tell, handover)
+    if order.replay:
         teller.replay()
     if state_of(run, len(job.examine)) == "stopped":
         return
     if failures(run) > order.failed.get(number, 0):
         # Tune starts again what fails: for a process that died, not for an error that would come again
-        raise TrainingError(_reason(run))
+        raise TrainingError(next(str(e.get("error")) for e in reversed(run.events) if e["event"] == "failed"))
     if run.status != "finished":
         run.watchers.append(teller.told)
-        teller.handover = handover
         trial.run(resume=run)
     _examine(job, trial, run)
     teller.end()
 
 
 class Teller:
-    """Tells Tune the rows that hold the sweep's metric, each step once."""
+    """Tells the rows that hold the sweep's metric, each step once."""
 
-    def __init__(self, job: SweepJob, run: Run) -> None:
-        self.job, self.run = job, run
+    def __init__(self, job: SweepJob, run: Run, tell: Tell, handover: Handover | None) -> None:
+        self.job, self.run, self.tell, self.handover = job, run, tell, handover
         self.step = -1
-        self.handover: Handover | None = None
 
     def told(self, step: int, row: Mapping[str, float]) -> None:
         """A row of the run, as it is logged; raises Interrupted where the scheduler wants no more of it."""
         if self.job.metric not in row or step <= self.step:
             return
+        value = float(row[self.job.metric])
         if self.handover is None:
-            self._report(step, float(row[self.job.metric]))
+            self.step = step
+            self.tell(step, value, None)
             return
         with tempfile.TemporaryDirectory(prefix="raysafe-handover-") as folder:
             given = self.handover.give(Path(folder))
             if given is not None:
-                self._report(given, float(row[self.job.metric]), folder)
+                self.step = step
+                self.tell(given, value, folder)
 
     def replay(self) -> None:
         """The rows that were logged before: a scheduler that starts anew decides by them as it did."""
@@ -102,7 +106,7 @@ class Teller:
 
     def end(self) -> None:
         """The figures that the trial is judged by; raises ConfigError where the metric isn't one of them."""
-        figures = figures_of(Run.open(self.run.uri))
+        figures = figures_of(self.run)
         if self.job.metric not in figures:
             raise ConfigError(
                 f"metric '{self.job.metric}' is not measured by job '{self.job.base['job']}'; it measures "
@@ -113,19 +117,7 @@ class Teller:
                 f"asha compares trials while they train, and '{self.job.metric}' is known only at their end: "
                 "give a metric of training, or use method random"
             )
-        self._report(max(self.step, 0), figures[self.job.metric])
-
-    def _report(self, step: int, value: float, folder: str | None = None) -> None:
-        """folder: of the checkpoint that goes with it; Tune copies it before this returns."""
-        from ray import tune
-
-        self.step = step
-        checkpoint = None if folder is None else tune.Checkpoint.from_directory(folder)
-        try:
-            tune.report({self.job.metric: value, "step": step}, checkpoint=checkpoint)
-        except SystemExit:
-            # how Tune ends the thread of a trial that it has stopped
-            raise Interrupted(f"the scheduler stopped this trial at step {step}") from None
+        self.tell(max(self.step, 0), figures[self.job.metric], None)
 
 
 def _examine(job: SweepJob, trial: Job, run: Run) -> None:
@@ -158,7 +150,3 @@ def _wait_for_its_last_driver(run: Run) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
-
-
-def _reason(run: Run) -> str:
-    return next(str(e.get("error", "")) for e in reversed(run.events) if e["event"] == "failed")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from raysafe.evaluation.sweep.body import follow
 from raysafe.evaluation.sweep.ledger import STOPPED, Trial, failures, find_run, read_trial, read_trials
 from raysafe.evaluation.sweep.search import plan, scheduler_of, searcher_of
 from raysafe.evaluation.sweep.space import label
-from raysafe.evaluation.sweep.trial import NUMBER, Order, work
+from raysafe.evaluation.sweep.trial import NUMBER, Order
 from raysafe.runtime.bar import Bar
 from raysafe.runtime.cluster import cluster_nodes, connect
 from raysafe.runtime.lock import Held, exclusive
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from raysafe.evaluation.sweep.job import SweepJob
 
 TUNE = "tune"
-# no CPU, or the trials' own processes would keep their workers from starting; but Tune wants something to be taken
+# no CPU, or Tune's processes would keep the trials' workers from starting; but Tune wants something to be taken
 _TRIFLE = {"memory": 1}
 _QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # data files are named from where the sweep was started
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer one prints whatever the verbosity
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -43,7 +45,7 @@ def tune_trials(job: SweepJob, run: Run) -> None:
     order = Order(job, run.uri, failed=failed, replay=job.method == "asha")
 
     def trial(given: dict[str, Any]) -> None:
-        work(order, given)
+        follow(order, given)
 
     class Told(Callback):
         """Tune's news, for the bar. Tune pickles its callbacks, which a bar can't be."""
@@ -74,8 +76,7 @@ def tune_trials(job: SweepJob, run: Run) -> None:
                 search_alg=searcher_of(job, before),
                 scheduler=scheduler_of(job),
                 max_concurrent_trials=concurrent_trials(job),
-                # a thread that the scheduler stopped would go on beside the next trial
-                reuse_actors=job.method in ("grid", "random", "optuna"),
+                reuse_actors=True,
             ),
             run_config=RunConfig(
                 name=TUNE,

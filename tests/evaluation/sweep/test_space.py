@@ -28,7 +28,7 @@ def test_points_of_whole_numbers_come_once_each() -> None:
 
 
 def test_a_range_without_points_has_no_grid() -> None:
-    with pytest.raises(ConfigError, match="space.a is a range without points"):
+    with pytest.raises(ConfigError, match=r"space\.a is a range without points"):
         grid({"a": Range(low=0, high=1)})
 
 
