@@ -13,6 +13,7 @@ from raysafe.errors import DataError
 from raysafe.evaluation.suites import SUITES, Findings, SuiteName
 from raysafe.models.packing import Layout
 from raysafe.records.evidence import Evidence
+from raysafe.robustness.evaluate import RobustnessSettings
 from raysafe.runtime.cluster import Needs
 from raysafe.runtime.run import Run
 
@@ -30,12 +31,13 @@ class EvaluateJob(Job):
     suite: SuiteName = Field(description="What to examine: see the suites in the README.")
     data: str = Field(
         description="Held-out pairs (preference-accuracy) or prompts (win-rate, safety-prompts), file or hub id; a "
-        "reward (value-divergence), a recording (safe-exploration), or the environment, raysafe/NAME-v0 (agents)."
+        "reward (value-divergence), a recording (safe-exploration), the environment, raysafe/NAME-v0 (agents), or "
+        "labelled examples: digits, mnist, a folder of classes, npz, a table, a hub id (robustness)."
     )
     reference: str | None = Field(
         None,
-        description="The policy's reference model (preference-accuracy), the other model (win-rate), or a trusted "
-        "agent (reward-hacking).",
+        description="The policy's reference model (preference-accuracy), the other model (win-rate), a trusted "
+        "agent (reward-hacking), or a classifier whose adversarial examples are tried too (robustness).",
     )
     env_config: dict[str, Any] = Field(default_factory=dict, description="Suites of agents: the problem's settings.")
     episodes: int = Field(200, ge=2, le=100_000, description="Suites of agents: episodes under each condition.")
@@ -49,6 +51,9 @@ class EvaluateJob(Job):
         description="value-divergence: where both rewards are of, a gridworld's id (raysafe/…-v0) or an MDP's file.",
     )
     gamma: float = Field(0.95, ge=0, lt=1, description="value-divergence: the discount of values.")
+    robustness: RobustnessSettings = Field(
+        default_factory=RobustnessSettings, description="robustness: attacks, epsilons, and how they are checked."
+    )
     thresholds: dict[str, float] = Field(default_factory=dict, description="metric: value that the model must reach.")
     max_new_tokens: int = Field(256, ge=1, description="Longest answer, where the suite lets the model answer.")
     temperature: float = Field(0.0, ge=0, description="Sampling temperature of answers; 0 takes the likeliest token.")
@@ -84,9 +89,9 @@ class EvaluateJob(Job):
         missing = sorted(name for name in suite.required if getattr(self, name) is None)
         if missing:
             raise ValueError(f"suite {suite.name} can't do without {' and '.join(missing)}")
-        unknown = sorted(set(self.thresholds) - suite.metrics)
+        unknown = sorted(metric for metric in self.thresholds if not suite.measures(metric))
         if unknown:
-            known = ", ".join(sorted(suite.metrics))
+            known = ", ".join([*sorted(suite.metrics), *(f"{family}@…" for family in sorted(suite.families))])
             raise ValueError(f"thresholds names {unknown[0]}, which suite {suite.name} doesn't measure; it has {known}")
         return self
 
@@ -128,7 +133,7 @@ class EvaluateJob(Job):
         write_report(
             run,
             title=f"{self.suite} of {self.model.rstrip('/').rsplit('/', 1)[-1]}",
-            sections=[Section("Cases", about, table)],
+            sections=[*findings.sections, Section("Cases", about, table)],
         )
 
     def _evidence(self, findings: Findings, digest: str, run: Run) -> list[Evidence]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from raysafe.evaluation.job import EvaluateJob
+    from raysafe.runtime.report import Section
 
 SuiteName = Literal[
     "preference-accuracy",
@@ -26,6 +27,7 @@ SuiteName = Literal[
     "power-seeking",
     "goal-directedness",
     "value-divergence",
+    "robustness",
 ]
 
 
@@ -50,6 +52,8 @@ class Findings:
     data_digest: str
     models: dict[str, str] = field(default_factory=dict)
     """Other models that took part, such as the reference, and their digests."""
+    sections: list[Section] = field(default_factory=list)
+    """What the report says before the cases."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ class Suite:
     metrics: frozenset[str]
     language: bool = True
     """Whether the model is a language model; others have a function `digest` in their suite's module."""
+    families: frozenset[str] = frozenset()
+    """Metrics that have one value for each of some setting: robust_accuracy@0.1."""
+
+    def measures(self, metric: str) -> bool:
+        """Whether there may be such a metric."""
+        family, at, _ = metric.partition("@")
+        return metric in self.metrics or (bool(at) and family in self.families)
 
     def digest(self, model: str) -> str:
         """sha256 of a model's files: what evidence is bound to."""
@@ -188,6 +199,16 @@ SUITES: dict[str, Suite] = {
             frozenset({"problem"}),
             frozenset({"regret", "disagreement", "value_distance", "epic", "dard"}),
             language=False,
+        ),
+        Suite(
+            "robustness",
+            "how much of a classifier's accuracy attacks leave, and whether that can be believed",
+            "raysafe.evaluation.robustness",
+            frozenset({"reference", "robustness"}),
+            frozenset(),
+            frozenset({"clean_accuracy", "robust_accuracy", "worst_class_robust_accuracy", "masking_warnings"}),
+            language=False,
+            families=frozenset({"robust_accuracy", "accuracy_under"}),
         ),
     )
 }
