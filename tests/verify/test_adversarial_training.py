@@ -10,7 +10,6 @@ from raysafe.models.classifier import load_classifier
 from raysafe.robustness.attacks.settings import PGD
 from raysafe.robustness.job import HELD_OUT
 from raysafe.runtime.run import Run
-from tests.verify.readme import publish
 from tests.verify.shell import Shell
 
 ATTACK = PGD(steps=100, restarts=5, seed=1)
