@@ -21,12 +21,12 @@ from raysafe.alignment.roles import Reference
 from raysafe.alignment.watch import sample_figures
 from raysafe.cli.main import guarded
 from raysafe.data.readers import read
-from raysafe.evaluation.statistics import paired_t
 from raysafe.models.chat import ChatFormat
 from raysafe.models.generate.engine import SamplingParams
 from raysafe.models.generate.load import load_engine
 from raysafe.models.language import load_tokenizer, model_folder
 from raysafe.models.packing import Layout
+from raysafe.records.statistics import paired_t
 from raysafe.runtime.bar import Bar
 
 CHUNK = 64

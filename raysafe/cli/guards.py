@@ -18,7 +18,7 @@ from raysafe.runtime.bar import Bar
 
 if TYPE_CHECKING:
     from raysafe.evaluation.guard_report import Report, Row
-    from raysafe.evaluation.statistics import Estimate
+    from raysafe.records.statistics import Estimate
 
 Arg = tyro.conf.arg
 Positional = tyro.conf.Positional

@@ -136,7 +136,7 @@ def _work(
 def _report(verdicts: list[dict[str, Any]], constitution: Constitution, compare: bool, as_json: bool) -> int:
     """Print the figures; the exit code is 1 where a row has no verdict."""
     from raysafe.cli.output import print_json, print_table
-    from raysafe.evaluation.statistics import mean_interval, wilson_interval
+    from raysafe.records.statistics import mean_interval, wilson_interval
 
     def mean(values: list[float | None]) -> dict[str, Any]:
         known = [value for value in values if value is not None]

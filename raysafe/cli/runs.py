@@ -114,7 +114,7 @@ def resume(run: tyro.conf.Positional[str], *, storage: Storage = "runs") -> int:
 
 def compare(runs: tyro.conf.Positional[tuple[str, ...]], *, storage: Storage = "runs", as_json: AsJson = False) -> int:
     """Means with 95% intervals over seeds, for runs that share all other settings; two groups are compared in pairs."""
-    from raysafe.evaluation.statistics import mean_interval, paired_t
+    from raysafe.records.statistics import mean_interval, paired_t
 
     if len(runs) < 2:
         raise ConfigError("comparing needs two runs at least: raysafe runs compare RUN RUN …")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysafe.evaluation.statistics import Estimate, wilson_interval
+from raysafe.records.statistics import Estimate, wilson_interval
 
 
 @dataclass(frozen=True)

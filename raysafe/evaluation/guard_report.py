@@ -15,9 +15,9 @@ from raysafe.errors import DataError
 from raysafe.evaluation.guard_attack import Attacked, attack
 from raysafe.evaluation.guard_metrics import RecallAt, area_under_curve, recall_at, share_at, threshold_at
 from raysafe.evaluation.guard_scores import Advance, Examiner, Scores
-from raysafe.evaluation.statistics import Estimate, wilson_interval
 from raysafe.guards.labelled import Labelled
 from raysafe.guards.transforms import TRANSFORMS, apply
+from raysafe.records.statistics import Estimate, wilson_interval
 
 LEVELS = (0.01, 0.05)
 BENIGN_UNDER_TRANSFORM = 400

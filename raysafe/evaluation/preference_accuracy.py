@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raysafe.errors import ConfigError
-from raysafe.evaluation.statistics import PairedTest, exact_binomial, paired_bootstrap, wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
+from raysafe.records.statistics import PairedTest, exact_binomial, paired_bootstrap, wilson_interval
 
 if TYPE_CHECKING:
     from raysafe.evaluation.job import EvaluateJob

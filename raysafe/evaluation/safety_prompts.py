@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from raysafe.errors import DataError
 from raysafe.evaluation.functions import Behaviour, Detector, checked_behaviour
-from raysafe.evaluation.statistics import wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
 from raysafe.judges.refusals import refuses
+from raysafe.records.statistics import wilson_interval
 from raysafe.runtime.functions import load_function
 
 if TYPE_CHECKING:

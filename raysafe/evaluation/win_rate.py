@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from raysafe.evaluation.functions import Comparison, Messages, checked_preference
-from raysafe.evaluation.statistics import exact_binomial, wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
+from raysafe.records.statistics import exact_binomial, wilson_interval
 from raysafe.runtime.functions import is_function, load_function
 
 if TYPE_CHECKING:

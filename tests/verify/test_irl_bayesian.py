@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raysafe.evaluation.statistics import mean_interval, paired_t
+from raysafe.records.statistics import mean_interval, paired_t
 from tests.bench.bayesian_irl import active, cooperative, distances
 from tests.verify.readme import publish
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from raysafe.evaluation.statistics import Estimate, PairedTest, mcnemar, wilson_interval
 from raysafe.guards.policy import load_policy
 from raysafe.models.roc import auroc
 from raysafe.records.audit_chain import read_rows
+from raysafe.records.statistics import Estimate, PairedTest, mcnemar, wilson_interval
 from raysafe.runtime.run import Run
 from tests.loop import stages
 from tests.loop.judging import Judge, declines, make_probe

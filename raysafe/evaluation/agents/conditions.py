@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raysafe.evaluation.agents.acting import agent, choices, play, problem_digest, problem_of
-from raysafe.evaluation.statistics import mean_interval, welch, wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
+from raysafe.records.statistics import mean_interval, welch, wilson_interval
 from raysafe.rl.envs import absent_supervisor, goal_misgeneralisation
 from raysafe.rl.envs.recording import Episode
 from raysafe.rl.envs.replay import Replay, replay_all

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raysafe.errors import DataError
-from raysafe.evaluation.statistics import mean_interval, wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
+from raysafe.records.statistics import mean_interval, wilson_interval
 from raysafe.rl.envs.replay import replay_file
 
 if TYPE_CHECKING:

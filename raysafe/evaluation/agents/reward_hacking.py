@@ -13,8 +13,8 @@ import numpy as np
 from scipy.special import rel_entr
 
 from raysafe.evaluation.agents.acting import agent, choices, play, problem_digest, problem_of
-from raysafe.evaluation.statistics import mean_interval
 from raysafe.evaluation.suites import Figure, Findings
+from raysafe.records.statistics import mean_interval
 from raysafe.rl.envs.replay import replay_all
 from raysafe.rl.envs.table import table
 from raysafe.rl.mdp import Floats

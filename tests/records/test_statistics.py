@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raysafe.evaluation import statistics
+from raysafe.records import statistics
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (150, 400)])
