@@ -56,6 +56,18 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> Estim
     return Estimate(share, low, high, n)
 
 
+def difference_interval(first: tuple[float, int], second: tuple[float, int], confidence: float = 0.95) -> Estimate:
+    """First minus second proportion, each (successes, n), with Newcombe's hybrid score interval (1998, method 10).
+
+    n counts both samples. Made for small ones: it never leaves -1 to 1, nor shrinks to a point at 0 or 1.
+    """
+    a, b = wilson_interval(*first, confidence), wilson_interval(*second, confidence)
+    difference = a.value - b.value
+    low = difference - float(np.hypot(a.value - a.low, b.high - b.value))
+    high = difference + float(np.hypot(a.high - a.value, b.value - b.low))
+    return Estimate(difference, low, high, a.n + b.n)
+
+
 def exact_binomial(successes: float, n: int, chance: float = 0.5, alternative: str = "greater") -> float:
     """p-value of the exact binomial test. A half success is rounded down, which never helps the claim."""
     from scipy.stats import binomtest

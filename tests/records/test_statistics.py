@@ -97,3 +97,15 @@ def test_mcnemar_of_equal_answers_finds_nothing():
 def test_paired_tests_refuse_lists_of_unequal_length():
     with pytest.raises(ValueError, match="got 1 and 2"):
         statistics.paired_t([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "low", "high"),
+    [((56, 70), (48, 80), 0.0524, 0.3339), ((9, 10), (3, 10), 0.1705, 0.8090), ((10, 10), (0, 10), 0.6075, 1.0)],
+)
+def test_the_interval_of_a_difference_is_newcombes(
+    first: tuple[int, int], second: tuple[int, int], low: float, high: float
+) -> None:
+    """Table II of Newcombe 1998, method 10."""
+    found = statistics.difference_interval(first, second)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
