@@ -5,13 +5,13 @@ sqrt(w m / (w + m)) sup |F_window - F_reference|. Windows overlap, so tables of 
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysafe.generalization.shift_statistics import ks_scale, ks_sides
 from raysafe.monitoring.detectors.chart import ComparingConfig, Direction, Floats
 
 
@@ -31,7 +31,7 @@ class KsChart:
     def __init__(self, config: KsConfig, references_RM: Floats) -> None:
         self._config, self._references_RM = config, references_RM
         rows, size = references_RM.shape
-        self._scale = math.sqrt(config.window * size / (config.window + size))
+        self._scale = ks_scale(config.window, size)
         self._below_RW, self._upto_RW = np.zeros((rows, config.window)), np.zeros((rows, config.window))
         self._count_R = np.zeros(rows, np.int64)
         self._high_R, self._low_R = np.full(rows, -np.inf), np.full(rows, -np.inf)
@@ -44,11 +44,7 @@ class KsChart:
         statistic_R = np.full(len(values_R), -np.inf)
         due_R = (self._count_R >= self._config.window) & (self._count_R % self._config.every == 0)
         if due_R.any():
-            steps_W = np.arange(1, self._config.window + 1) / self._config.window
-            # where the window's values are larger, its distribution function lies below the reference's
-            self._low_R[due_R] = (steps_W - np.sort(self._upto_RW[due_R], axis=1)).max(axis=1)
-            before_W = steps_W - 1 / self._config.window
-            self._high_R[due_R] = (np.sort(self._below_RW[due_R], axis=1) - before_W).max(axis=1)
+            self._high_R[due_R], self._low_R[due_R] = ks_sides(self._below_RW[due_R], self._upto_RW[due_R])
             statistic_R[due_R] = self._scale * np.maximum(self._high_R, self._low_R)[due_R]
         return statistic_R
 

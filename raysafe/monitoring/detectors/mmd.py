@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysafe.generalization.shift_statistics import median_gamma, pairs_mean, squared_distances
 from raysafe.monitoring.detectors.chart import ComparingConfig, Direction, Floats, windows_filled
 
 _BANDWIDTH_FROM = 100
@@ -35,7 +36,7 @@ class MmdChart:
     def __init__(self, config: MmdConfig, references_RMD: Floats) -> None:
         self._config, self._references_RMD = config, references_RMD
         rows, _, width = references_RMD.shape
-        self._gamma_R = _gammas(references_RMD[:, :_BANDWIDTH_FROM])
+        self._gamma_R = np.array([median_gamma(row) for row in references_RMD[:, :_BANDWIDTH_FROM]])
         self._own_R = np.array([self._within(row) for row in range(rows)])
         self._ring_RWD = np.zeros((rows, config.window, width))
         self._cross_RW = np.zeros((rows, config.window))
@@ -79,13 +80,4 @@ class MmdChart:
     def _within(self, row: int) -> float:
         """The mean kernel of a reference's pairs."""
         values_MD = self._references_RMD[row]
-        squared_MM = ((values_MD[:, None] - values_MD) ** 2).sum(axis=2)
-        size = len(values_MD)
-        return float((np.exp(-self._gamma_R[row] * squared_MM).sum() - size) / (size * (size - 1)))
-
-
-def _gammas(values_RKD: Floats) -> Floats:
-    """1 / (2 s^2), where s is the median distance of two values (the median heuristic)."""
-    upper = np.triu_indices(values_RKD.shape[1], 1)
-    medians = [np.median(((row[:, None] - row) ** 2).sum(axis=2)[upper]) for row in values_RKD]
-    return np.array([1 / (2 * median) if median > 0 else 1.0 for median in medians])
+        return pairs_mean(np.exp(-self._gamma_R[row] * squared_distances(values_MD, values_MD)))

@@ -1,7 +1,6 @@
-"""The population stability index of the newest values against the reference, over bins: sum (p - q) ln(p / q).
+"""The population stability index of the newest values against the reference, over bins.
 
-It is the symmetrised Kullback-Leibler divergence. Bins are the reference's quantiles, or its values where there are no
-more than bins; counts have half a value added, so that an empty bin costs no more than it says.
+Bins are the reference's quantiles, or its values where there are no more than bins.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysafe.errors import ConfigError
+from raysafe.generalization.shift_statistics import bin_edges, open_bins, psi
 from raysafe.monitoring.detectors.chart import ComparingConfig, Direction, Floats, windows_filled
 
 
@@ -60,15 +60,11 @@ class PsiChart:
         self._config = config
         self._edges_RE = np.stack([_edges(row, config) for row in references_RM])
         rows, edges = self._edges_RE.shape
-        counts_RB = np.zeros((rows, edges + 1))
+        self._reference_RB = np.zeros((rows, edges + 1))
         for row, values_M in enumerate(references_RM):
             found = np.searchsorted(self._edges_RE[row], values_M, side="left")
-            counts_RB[row] = np.bincount(found, minlength=edges + 1)
-        # edges that fall together leave bins that nothing can be in: they must cost nothing
-        self._open_RB = np.concatenate(
-            [np.diff(self._edges_RE, axis=1, prepend=-np.inf) > 0, np.ones((rows, 1), bool)], 1
-        )
-        self._shares_RB = self._smoothed(counts_RB, references_RM.shape[1])
+            self._reference_RB[row] = np.bincount(found, minlength=edges + 1)
+        self._open_RB = open_bins(self._edges_RE)
         self._ring_RW = np.zeros((rows, config.window), np.int64)
         self._counts_RB = np.zeros((rows, edges + 1))
         self._count_R = np.zeros(rows, np.int64)
@@ -81,9 +77,8 @@ class PsiChart:
         self._ring_RW[rows, slots_R] = bins_R
         self._counts_RB[rows, bins_R] += 1
         self._count_R += 1
-        shares_RB = self._smoothed(self._counts_RB, self._config.window)
-        index_RB = (shares_RB - self._shares_RB) * np.log(shares_RB / self._shares_RB)
-        return windows_filled(self._count_R, self._config.window, (index_RB * self._open_RB).sum(axis=1))
+        index_R = psi(self._counts_RB, self._reference_RB, self._open_RB)
+        return windows_filled(self._count_R, self._config.window, index_R)
 
     def reset(self, rows_R: NDArray[np.bool_]) -> None:
         self._count_R[rows_R] = 0
@@ -99,18 +94,9 @@ class PsiChart:
         self._ring_RW, self._count_R = np.array(state["ring_RW"], np.int64), np.array(state["count_R"], np.int64)
         self._counts_RB = np.array(state["counts_RB"], float)
 
-    def _smoothed(self, counts_RB: Floats, total: int) -> Floats:
-        bins_R1 = self._open_RB.sum(axis=1, keepdims=True)
-        return (counts_RB + 0.5) / (total + 0.5 * bins_R1)
-
 
 def _edges(values_M: Floats, config: PsiConfig) -> Floats:
-    """The upper edges of all bins but the last, (bins - 1,); where values are few, edges stand between them."""
+    """The upper edges of all bins but the last, (bins - 1,), or between places of categories."""
     if config.categories is not None:
         return np.arange(0.5, len(config.categories))
-    bins = config.bins
-    distinct = np.unique(values_M)
-    if len(distinct) <= bins:
-        edges = (distinct[1:] + distinct[:-1]) / 2
-        return np.concatenate([edges, np.full(bins - 1 - len(edges), edges[-1] if len(edges) else distinct[-1])])
-    return np.quantile(values_M, np.arange(1, bins) / bins)
+    return bin_edges(values_M, config.bins)
