@@ -165,6 +165,10 @@ def restore(
     if entries:
         moments = {"state": entries, "param_groups": state["groups"]}
         set_optimizer_state_dict(module, optimizer, moments, options=_SPREAD)
+        # torch gives those that had none zeros, and counts a step that they never took
+        for name, parameter in unwrapped(module).named_parameters():
+            if name not in entries:
+                optimizer.state.pop(parameter, None)
     else:
         optimizer.state.clear()
     states = load_file(folder / "random.safetensors")

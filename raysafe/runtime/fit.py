@@ -88,10 +88,12 @@ def fit(
     seed: int = 0,
     address: str | None = None,
     member: int = 0,
+    target: str | None = None,
 ) -> FitResult:
     """Train `learner` on the rows of `train` and leave the best model in the run's model/.
 
-    Of an ensemble, member 0 is model/ itself and member k lies in model/ensemble/k; their steps are counted on.
+    Of an ensemble, member 0 is model/ itself and member k lies in model/ensemble/k; their steps are counted on, and
+    so they are in other trainings that follow one another. target: where in the run the model goes instead.
 
     Tables carry an int column `length`: the tokens that a row costs. A run that has checkpoints goes on from the last.
     Raises DataError without rows, ResourceError before anything starts, TrainingError when training can't go on,
@@ -110,7 +112,7 @@ def fit(
         config=config,
         seed=seed,
         run_uri=run.uri,
-        target=f"model/ensemble/{member}" if member else "model",
+        target=target or (f"model/ensemble/{member}" if member else "model"),
         inbox=inbox,
         train=[ray.put(train.combine_chunks())],
         validation=[ray.put(validation.combine_chunks())] if validation is not None and validation.num_rows else [],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -103,6 +105,19 @@ class FitConfig(OptimConfig):
         return Needs(workers=self.workers, cpus=self.cpus_per_worker, gpus=self.gpus_per_worker)
 
 
+@dataclass(frozen=True)
+class RateGroup:
+    """Parameters that learn at `factor` times the schedule's rate, from a share `start` of the steps on.
+
+    Before it they stay as they are, and the optimiser knows nothing of their gradients.
+    """
+
+    names: frozenset[str]
+    """As the unwrapped module names its parameters."""
+    factor: float = 1.0
+    start: float = 0.0
+
+
 class Learner(ABC):
     """One trainable thing. It is pickled to the workers: it holds settings and paths, no modules or open files."""
 
@@ -130,6 +145,10 @@ class Learner(ABC):
         fit() divides by the units of the whole step, over ranks and accumulation. `module` may be wrapped: its forward
         pass must be called through it.
         """
+
+    def rate_groups(self, module: nn.Module) -> Sequence[RateGroup]:
+        """Which of the built module's parameters have a rate of their own; those in no group have the schedule's."""
+        return ()
 
     def before_step(self, step: int, total_steps: int) -> None:  # noqa: B027 - a learner may need none
         """Told before each step, counted from 0, on every rank: what follows a schedule is set here."""

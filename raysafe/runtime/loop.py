@@ -87,7 +87,8 @@ class Worker:
         checkpoints.seed_everything(order.seed, self.rank)
         self.dtype = parallel.compute_dtype(self.config.precision, self.device)
         self.module = parallel.wrap(self.learner.build(), self.config, self.device)
-        self.optimizer = parallel.make_optimizer(self.module, self.config)
+        self.groups = parallel.whole_groups(self.module, self.learner.rate_groups(parallel.unwrapped(self.module)))
+        self.optimizer = parallel.make_optimizer(self.module, self.config, self.groups)
         self.position = Position()
         self.outbox: list[dict[str, Any]] = []
         self.unwritten: list[dict[str, Any]] = []
@@ -151,8 +152,7 @@ class Worker:
         mine = sum(b.weight for b, (_, active) in zip(batches, micros, strict=True) if active)
         weight, stop = parallel.sum_over_ranks([mine, float(self.stop_wanted)], self.device)
         rate = config.rate(step, self.total_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        parallel.set_rates(self.optimizer, self.groups, rate)
         sums = accumulate(
             self.module,
             self.learner.loss,
@@ -163,6 +163,7 @@ class Worker:
             device=self.device,
         )
         bad = [] if sums.bad is None else micros[sums.bad][0].tolist()
+        parallel.hold_back(self.optimizer, self.groups, step / self.total_steps)
         norm = parallel.clip(self.module, config.clip_norm)
         row = sums.over_ranks(weight, self.device)
         if not math.isfinite(row["loss"]) or not math.isfinite(norm):

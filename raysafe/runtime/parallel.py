@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -12,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from raysafe.errors import ConfigError
-from raysafe.runtime.learner import OptimConfig, Precision
+from raysafe.runtime.learner import OptimConfig, Precision, RateGroup
 
 
 def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -71,13 +72,49 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+def make_optimizer(module: nn.Module, config: OptimConfig, groups: Sequence[RateGroup] = ()) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters, in a group of its own for each of `groups` (see whole_groups)."""
+    named = {name: p for name, p in unwrapped(module).named_parameters() if p.requires_grad}
     return torch.optim.AdamW(
-        [p for p in module.parameters() if p.requires_grad],
+        [
+            {"params": [p for name, p in named.items() if name in group.names]}
+            for group in groups or [RateGroup(frozenset(named))]
+        ],
         lr=config.learning_rate,
         betas=config.betas,
         weight_decay=config.weight_decay,
     )
+
+
+def whole_groups(module: nn.Module, groups: Sequence[RateGroup]) -> list[RateGroup]:
+    """The groups cut to the trainable parameters, and those that are in none as a last one; empty groups are left out.
+
+    Raises ValueError for a parameter that is in two.
+    """
+    left = {name for name, p in unwrapped(module).named_parameters() if p.requires_grad}
+    whole = []
+    seen: set[str] = set()
+    for group in groups:
+        if twice := seen & group.names:
+            raise ValueError(f"the parameter {min(twice)} is in two rate groups")
+        seen |= group.names
+        whole.append(replace(group, names=group.names & left))
+    whole.append(RateGroup(frozenset(left - seen)))
+    return [group for group in whole if group.names]
+
+
+def set_rates(optimizer: torch.optim.Optimizer, groups: Sequence[RateGroup], rate: float) -> None:
+    """Each group's learning rate, of the schedule's `rate`; groups: those that the optimiser was made with."""
+    for settings, group in zip(optimizer.param_groups, groups, strict=True):
+        settings["lr"] = rate * group.factor
+
+
+def hold_back(optimizer: torch.optim.Optimizer, groups: Sequence[RateGroup], done: float) -> None:
+    """Forget the gradients of groups that don't learn yet, at a share `done` of the steps."""
+    for settings, group in zip(optimizer.param_groups, groups, strict=True):
+        if done < group.start:
+            for parameter in settings["params"]:
+                parameter.grad = None
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
