@@ -7,28 +7,14 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from raysafe.config import Config
 from raysafe.errors import ModelError
+from raysafe.models.lora_config import LoraConfig
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-
-class LoraConfig(Config):
-    """Adapters of rank `rank`, scaled by alpha / rank."""
-
-    rank: int = Field(default=16, ge=1, description="Rank of each adapter.")
-    alpha: float = Field(default=32.0, gt=0, description="Scale: adapters count alpha / rank times.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of an adapter's inputs dropped in training.")
-    targets: tuple[str, ...] = Field(
-        default=(),
-        description="Last names of the linear layers that get one (q_proj, v_proj); all but the head by default.",
-    )
-    seed: int = Field(default=0, ge=0, description="Seed of the adapters' first weights; the same on every worker.")
 
 
 def apply_lora(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
@@ -49,6 +35,41 @@ def apply_lora(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     except ValueError as error:
         targets = ", ".join(config.targets) or "the linear layers"
         raise _refusal(model, targets, str(error).splitlines()[0][:120]) from error
+
+
+def adapt_layers(module: nn.Module, config: LoraConfig, layers: Collection[str]) -> nn.Module:
+    """The same module with adapters in its linear and convolutional layers of these full names; they alone are trained.
+
+    For modules that are no language models; `without_adapters` adds them into the weights. Raises ModelError for a
+    target that none of the layers is called.
+    """
+    peft = _peft()
+    last = {name.rsplit(".", 1)[-1] for name in layers}
+    if strange := sorted(set(config.targets) - last):
+        raise ModelError(f"there is no layer {strange[0]} to put adapters on: choose lora.targets among {_listed(last)}")
+    chosen = [name for name in layers if not config.targets or name.rsplit(".", 1)[-1] in config.targets]
+    settings = peft.LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=chosen
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return peft.inject_adapter_in_model(settings, module)
+
+
+def without_adapters(module: nn.Module) -> nn.Module:
+    """A copy of a module of `adapt_layers` whose layers are plain again, the adapters added into their weights."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    plain = copy.deepcopy(module)
+    for name, part in list(plain.named_modules()):
+        if isinstance(part, BaseTunerLayer):
+            part.merge()
+            plain.set_submodule(name, part.get_base_layer())
+    return plain
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def check_targets(model: PreTrainedModel, config: LoraConfig) -> None:
