@@ -18,6 +18,8 @@ JOBS = {
     "irl": "raysafe.irl.job:IRLJob",
     "self-play": "raysafe.rl.self_play:SelfPlayJob",
     "adversarial": "raysafe.robustness.job:AdversarialJob",
+    "transfer": "raysafe.generalization.transfer:TransferJob",
+    "continual": "raysafe.generalization.continual:ContinualJob",
     "evaluate": "raysafe.evaluation.job:EvaluateJob",
     "sweep": "raysafe.evaluation.sweep.job:SweepJob",
     "quickstart": "raysafe.quickstart.demo:Quickstart",

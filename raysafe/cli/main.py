@@ -22,6 +22,8 @@ COMMANDS = {
     "irl": ("raysafe.cli.irl", "Learn what somebody wants, or does, from demonstrations."),
     "self-play": ("raysafe.cli.self_play", "Train an agent of a two-player game against its past selves."),
     "adversarial": ("raysafe.cli.adversarial", "Train a classifier of images that holds against changed inputs."),
+    "transfer": ("raysafe.cli.transfer", "Carry a classifier over to other data: fine-tuning, domain adaptation."),
+    "continual": ("raysafe.cli.continual", "Teach a classifier tasks one after the other without its forgetting."),
     "evaluate": ("raysafe.cli.evaluate", "Examine a model; the result is evidence for its review."),
     "sweep": ("raysafe.cli.sweep", "Try a job with many settings (Ray Tune), compare them, register the best."),
     "judge": ("raysafe.cli.judge", "Let a model judge answers by the constitution, or compare pairs."),

@@ -1,13 +1,16 @@
-"""Labelled examples as the rows that fit() deals out, and rows as tensors again."""
+"""Labelled examples as the rows that fit() deals out, rows as tensors again, and a part of them as a file."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from raysafe.data.labelled import Labelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,4 +33,11 @@ def numbers_of(rows: pa.Table, name: str) -> Tensor:
     """(B,): a column of numbers; a copy."""
     import torch
 
-    return torch.from_numpy(np.array(rows[name]))
+    return torch.from_numpy(rows[name].to_numpy().copy())
+
+
+def as_npz(labelled: Labelled) -> bytes:
+    """x, y and labels as an npz file, which load_labelled reads."""
+    out = io.BytesIO()
+    np.savez_compressed(out, x=labelled.x, y=labelled.y, labels=np.array(labelled.labels))
+    return out.getvalue()

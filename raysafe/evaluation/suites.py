@@ -28,6 +28,8 @@ SuiteName = Literal[
     "goal-directedness",
     "value-divergence",
     "robustness",
+    "forgetting",
+    "negative-transfer",
 ]
 
 
@@ -80,7 +82,7 @@ class Suite:
     def digest(self, model: str) -> str:
         """sha256 of a model's files: what evidence is bound to."""
         if not self.language:
-            return import_module(self.module).digest(model)
+            return import_module(self.module.partition(":")[0]).digest(model)
         from raysafe.models.language import model_digest
 
         return model_digest(model)
@@ -209,6 +211,24 @@ SUITES: dict[str, Suite] = {
             frozenset({"clean_accuracy", "robust_accuracy", "worst_class_robust_accuracy", "masking_warnings"}),
             language=False,
             families=frozenset({"robust_accuracy", "accuracy_under"}),
+        ),
+        Suite(
+            "forgetting",
+            "how much a classifier has forgotten of what it could do before, on an earlier task's held-out examples",
+            "raysafe.evaluation.forgetting",
+            frozenset({"reference"}),
+            frozenset({"reference"}),
+            frozenset({"accuracy", "accuracy_before", "forgotten", "p_value"}),
+            language=False,
+        ),
+        Suite(
+            "negative-transfer",
+            "whether a fine-tuned classifier does better than one trained from scratch on the same rows",
+            "raysafe.evaluation.forgetting:examine_transfer",
+            frozenset({"reference"}),
+            frozenset({"reference"}),
+            frozenset({"accuracy", "accuracy_from_scratch", "transfer_gain", "p_value"}),
+            language=False,
         ),
     )
 }

@@ -18,10 +18,17 @@ from raysafe.runtime.run import Run
 
 
 def right(model: Classifier, labelled: Labelled, among: Sequence[int] | None = None) -> NDArray[np.bool_]:
-    """(N,): whether the likeliest class is the right one; among: the only classes that compete, by number.
+    """(N,): whether the likeliest class is the right one; among: the only classes that compete, by number."""
+    check_data(model, labelled)
+    logits_NK = represent(model, labelled.x).logits_NK
+    if among is not None:
+        hidden = np.setdiff1d(np.arange(logits_NK.shape[1]), list(among))
+        logits_NK[:, hidden] = -np.inf
+    return logits_NK.argmax(axis=1) == labelled.y
 
-    Raises DataError where the data's classes or inputs are not the model's.
-    """
+
+def check_data(model: Classifier, labelled: Labelled) -> None:
+    """Raise DataError where the data's classes or inputs are not the model's."""
     if labels_of(model) != labelled.labels:
         raise DataError(
             f"the model tells {', '.join(labels_of(model))} apart, the data have {', '.join(labelled.labels)}: "
@@ -32,11 +39,6 @@ def right(model: Classifier, labelled: Labelled, among: Sequence[int] | None = N
             f"the model takes inputs of {input_shape(model)}, the data's are {labelled.x.shape[1:]}: set size, where "
             "they are images"
         )
-    logits_NK = represent(model, labelled.x).logits_NK
-    if among is not None:
-        hidden = np.setdiff1d(np.arange(logits_NK.shape[1]), list(among))
-        logits_NK[:, hidden] = -np.inf
-    return logits_NK.argmax(axis=1) == labelled.y
 
 
 def model_of(run: Run, name: str) -> Classifier:

@@ -65,7 +65,7 @@ class Seen:
 
 
 class TwoDomains(nn.Module):
-    """A network with its features in view, and where there is one a domain classifier behind their reversed gradient."""
+    """A network with its features in view, and perhaps a domain classifier behind their reversed gradient."""
 
     def __init__(self, network: Classifier, hidden: int | None) -> None:
         super().__init__()

@@ -110,9 +110,7 @@ class FineTuning(Learner):
         if self.method != "lora":
             return Held(network)
         names = [
-            name
-            for name, part in network.named_modules()
-            if isinstance(part, nn.Linear | nn.Conv2d) and name != head
+            name for name, part in network.named_modules() if isinstance(part, nn.Linear | nn.Conv2d) and name != head
         ]
         held = Held(network, below)
         if names:

@@ -21,7 +21,7 @@ SMALL = (64,)
 
 
 def layer_modules(network: Classifier) -> dict[str, nn.Module]:
-    """Parts that hold weights, by name: a small network's linear layers, or stages and dense layers of one on images."""
+    """Parts that hold weights, by name: linear layers, or of a network on images its stages and dense layers."""
     parts = network.layers.named_children() if isinstance(network, Mlp) else network.named_children()
     prefix = "layers." if isinstance(network, Mlp) else ""
     return {prefix + name: part for name, part in parts if next(part.parameters(), None) is not None}
@@ -77,8 +77,8 @@ def shape_for(model: str | None, data: Labelled) -> NetworkConfig:
     found = load_classifier(model_folder(model))
     if input_shape(found) != data.x.shape[1:]:
         raise DataError(
-            f"{model} takes inputs of {input_shape(found)}, the data's are {data.x.shape[1:]}: set size, where they are "
-            "images that differ in height and width alone"
+            f"{model} takes inputs of {input_shape(found)}, the data's are {data.x.shape[1:]}: set size, where "
+            "they are images that differ in height and width alone"
         )
     return for_labels(found.config, data.labels)
 

@@ -65,8 +65,8 @@ def check_domains(source: Labelled, target: Labelled) -> None:
     """Raise DataError where a network of the source can't be used on the target."""
     if source.x.shape[1:] != target.x.shape[1:]:
         raise DataError(
-            f"the source's inputs are {source.x.shape[1:]}, the target's {target.x.shape[1:]}: set size, where they are "
-            "images that differ in height and width alone"
+            f"the source's inputs are {source.x.shape[1:]}, the target's {target.x.shape[1:]}: set size, where "
+            "they are images that differ in height and width alone"
         )
     if source.labels != target.labels:
         raise DataError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raysafe.data.labelled import Labelled, first, split
+from raysafe.data.labelled_rows import as_npz
 from raysafe.generalization.accuracy import model_of, right
 from raysafe.generalization.adapting import Adapting, pair_table
 from raysafe.generalization.fine_tuning import FineTuning, Start, table
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from raysafe.generalization.transfer import TransferJob
 
 
+HELD_OUT = "held-out.npz"
+"""The target's test examples."""
+
+
 def fine_tune(job: TransferJob, run: Run, target: Labelled) -> list[Section]:
     """Training on the target's labels, and where asked for its comparison with training from scratch."""
     pairs = job.comparison.seeds if job.comparison else 1
@@ -38,6 +43,7 @@ def fine_tune(job: TransferJob, run: Run, target: Labelled) -> list[Section]:
         learner = FineTuning(job.model_copy(update={"method": "full"}) if scratch else job, start)
         train(job, run, learner, number, table(some["train"]), table(some["validation"]))
     test = parts[0]["test"]
+    run.folder.write(HELD_OUT, as_npz(test))
     found = [Measured("accuracy", "target", "after", right(model_of(run, "model"), test))]
     if (before := before_of(job, target)) is not None:
         found.insert(0, Measured("accuracy_before", "target", "before", right(before, test)))
@@ -63,6 +69,7 @@ def adapt(job: TransferJob, run: Run, source: Labelled, target: Labelled) -> lis
     if not trained(run):
         start = Start(shape_for(job.model, source), source.labels, job.model, job.seed)
         train(job, run, Adapting(job, start), 0, pair_table(known["train"], inputs, job.seed), None)
+    run.folder.write(HELD_OUT, as_npz(test))
     model = model_of(run, "model")
     found = [
         Measured("accuracy", "target", "after", right(model, test)),

@@ -12,7 +12,7 @@ from raysafe.runtime.learner import FitConfig
 
 Method = Literal["full", "frozen", "gradual", "discriminative", "lora", "source", "coral", "mmd", "dann"]
 ADAPTING = ("source", "coral", "mmd", "dann")
-"""Methods that learn from the source's labels, and see of the target no more than its inputs (source: not even them)."""
+"""Methods that learn the source's labels, and see no more than the inputs of the target (source: not even them)."""
 
 
 class TransferFit(FitConfig):
@@ -67,8 +67,8 @@ class TransferSettings(Config):
     """What is trained, and on what."""
 
     method: Method = Field(
-        description="full, frozen (the last layer only), gradual, discriminative or lora, on the target's labels; coral, "
-        "mmd or dann, on the source's labels and the target's inputs; source, on the source alone: their control."
+        description="full, frozen (the last layer only), gradual, discriminative or lora, on the target's labels; "
+        "coral, mmd or dann, on the source's labels and the target's inputs; source, their control, on the source."
     )
     model: str | None = Field(
         default=None, description="Classifier to start from: a folder or a finished run. A small new one by default."

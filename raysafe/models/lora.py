@@ -46,7 +46,9 @@ def adapt_layers(module: nn.Module, config: LoraConfig, layers: Collection[str])
     peft = _peft()
     last = {name.rsplit(".", 1)[-1] for name in layers}
     if strange := sorted(set(config.targets) - last):
-        raise ModelError(f"there is no layer {strange[0]} to put adapters on: choose lora.targets among {_listed(last)}")
+        raise ModelError(
+            f"there is no layer {strange[0]} to put adapters on: choose lora.targets among {_listed(last)}"
+        )
     chosen = [name for name in layers if not config.targets or name.rsplit(".", 1)[-1] in config.targets]
     settings = peft.LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=chosen
