@@ -123,7 +123,7 @@ class TransferSettings(Config):
                 f"comparison has no effect with method {self.method}, which has no labels to train from scratch on: "
                 "compare it with a run of method source"
             )
-        if self.adapts and "validation_fraction" in self.model_fields_set:
+        if self.adapts and self.validation_fraction != type(self).model_fields["validation_fraction"].default:
             raise ValueError(f"validation_fraction has no effect with method {self.method}, which keeps the last model")
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError(

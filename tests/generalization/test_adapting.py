@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from raysafe.data.labelled import Labelled
@@ -23,22 +22,21 @@ def adapting(method: str, **settings: Any) -> Adapting:
     return Adapting(chosen, Start(mlp().config, LABELS, None, 0))
 
 
-def mirrored(rows: int, seed: int) -> Labelled:
-    """The blobs with their means and spread changed: what adaptation must undo."""
-    plain = blobs(rows, seed=seed)
-    x = plain.x * np.array([0.6, 1.5, 0.8, 1.0], dtype=np.float32) + np.array([1.1, -0.7, 0.6, 2.0], dtype=np.float32)
-    return Labelled(x, plain.y, plain.labels)
+def moved(rows: int, seed: int) -> Labelled:
+    """The blobs, moved where the source has nothing but noise: a network that never saw it has weights there too."""
+    return blobs(rows, shift=6.0, seed=seed)
 
 
 def target_accuracy(method: str, **settings: Any) -> float:
     learner = adapting(method, **settings)
-    rows = pair_table(blobs(600), mirrored(600, seed=1).x, seed=0)
-    return float(right(exported(learner, fitted(learner, rows, FIT)), mirrored(600, seed=2)).mean())
+    rows = pair_table(blobs(600), moved(600, seed=1).x, seed=0)
+    return float(right(exported(learner, fitted(learner, rows, FIT)), moved(600, seed=2)).mean())
 
 
-@pytest.mark.parametrize(("method", "weight"), [("coral", 30.0), ("mmd", 2.0), ("dann", 1.0)])
-def test_adaptation_beats_the_source_alone_on_the_targets_held_out_rows(method: str, weight: float) -> None:
-    assert target_accuracy(method, adaptation={"weight": weight}) > target_accuracy("source") + 0.1
+def test_adaptation_beats_the_source_alone_on_the_targets_held_out_rows() -> None:
+    alone = target_accuracy("source")
+    for method in ("coral", "mmd", "dann"):
+        assert target_accuracy(method) > alone + 0.1, method
 
 
 def test_rows_hold_no_labels_of_the_target_and_each_domain_goes_round() -> None:
@@ -71,7 +69,7 @@ def test_the_domain_classifier_descends_what_the_features_climb() -> None:
     learner = adapting("dann")
     learner.before_step(1, 2)
     module = learner.build()
-    rows = pair_table(blobs(64), mirrored(64, seed=1).x, seed=0)
+    rows = pair_table(blobs(64), moved(64, seed=1).x, seed=0)
     seen = module(*(learner.collate(rows).x, learner.collate(rows).target), 0.0)
     loss, _ = learner._between(seen)
     loss.backward()
@@ -81,7 +79,7 @@ def test_the_domain_classifier_descends_what_the_features_climb() -> None:
 
 
 def test_figures_of_a_step_are_those_that_the_settings_name() -> None:
-    rows = pair_table(blobs(64), mirrored(64, seed=1).x, seed=0)
+    rows = pair_table(blobs(64), moved(64, seed=1).x, seed=0)
     for method in ("source", "coral", "mmd", "dann"):
         learner = adapting(method)
         _, figures = learner.loss(learner.build(), learner.collate(rows))
