@@ -23,7 +23,7 @@ from raysafe.generalization.forgetting import summarise
 from raysafe.generalization.images import resized
 from raysafe.generalization.layers import Classifier, small_network
 from raysafe.generalization.tasks import Task, divide, make_task
-from raysafe.generalization.transfer_settings import Adaptation, TransferSettings
+from raysafe.generalization.transfer_settings import TransferSettings
 from raysafe.models.classifier import save_classifier
 from raysafe.records.statistics import PairedTest, mean_interval, paired_t
 from tests.generalization.here import exported, fitted
@@ -31,9 +31,9 @@ from tests.verify.readme import publish
 
 SEEDS = 5
 HALVES = ("0,1,2,3,4", "5,6,7,8,9")
-EPOCHS = 5
+EPOCHS = 10
 SIZE = (8, 8)
-METHODS = ("source", "coral", "dann")
+METHODS = ("source", "coral", "mmd", "dann")
 
 
 def learned(method: str, seed: int, folder: str) -> np.ndarray:
@@ -85,13 +85,8 @@ def test_rehearsal_keeps_both_halves_of_the_digits_and_plain_fine_tuning_does_no
 
 def adapted(method: str, seed: int, source: Labelled, target: Labelled) -> float:
     """Accuracy on held-out target examples of the last model, whose training saw no label of the target."""
-    weight = 1000.0 if method == "coral" else 1.0
-    values = {"method": method, "source": "mnist", "data": "digits"}
-    settings = TransferSettings.parse(
-        values
-        | {"training": {"epochs": EPOCHS}}
-        | ({} if method == "source" else {"adaptation": Adaptation(weight=weight).model_dump()})
-    )
+    values = {"method": method, "source": "mnist", "data": "digits", "training": {"epochs": EPOCHS}}
+    settings = TransferSettings.parse(values)
     known = split(source, {"train": 0.8, "test": 0.2}, seed)["train"]
     order = np.random.default_rng(seed).permutation(len(target))
     held = round(0.2 * len(target))
@@ -109,7 +104,7 @@ def test_adaptation_beats_the_source_alone_from_mnist_to_digits() -> None:
     tests: dict[str, PairedTest] = {
         method: paired_t(found[method], found["source"]) for method in METHODS if method != "source"
     }
-    best = max(tests.values(), key=lambda test: test.low)
+    best = max((tests["coral"], tests["dann"]), key=lambda test: test.low)
     lines = []
     for method, accuracies in found.items():
         mean = mean_interval(accuracies)
@@ -123,5 +118,5 @@ def test_adaptation_beats_the_source_alone_from_mnist_to_digits() -> None:
         f"{SEEDS} seeds, 95% intervals, paired t tests. The last model counts: no label of a digit is used before it."
     )
     publish("transfer", text)
-    # the better of two by Bonferroni's correction
+    # the better of two, by Bonferroni's correction
     assert best.difference > 0 and 2 * best.p_value < 0.05
