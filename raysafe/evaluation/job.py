@@ -32,12 +32,13 @@ class EvaluateJob(Job):
     data: str = Field(
         description="Held-out pairs (preference-accuracy) or prompts (win-rate, safety-prompts), file or hub id; a "
         "reward (value-divergence), a recording (safe-exploration), the environment, raysafe/NAME-v0 (agents), or "
-        "labelled examples: digits, mnist, a folder of classes, npz, a table, a hub id (robustness)."
+        "labelled examples: digits, mnist, a folder of classes, npz, a table, a hub id (classifiers)."
     )
     reference: str | None = Field(
         None,
         description="The policy's reference model (preference-accuracy), the other model (win-rate), a trusted "
-        "agent (reward-hacking), or a classifier whose adversarial examples are tried too (robustness).",
+        "agent (reward-hacking), a classifier whose adversarial examples are tried too (robustness), the model before "
+        "(forgetting), or one trained from scratch (negative-transfer).",
     )
     env_config: dict[str, Any] = Field(default_factory=dict, description="Suites of agents: the problem's settings.")
     episodes: int = Field(200, ge=2, le=100_000, description="Suites of agents: episodes under each condition.")
