@@ -24,7 +24,10 @@ class TransferFit(FitConfig):
 
 
 class Gradual(Config):
-    """Layers are trained from the last one down (Howard and Ruder 2018)."""
+    """Layers are trained from the last one down (Howard and Ruder 2018).
+
+    Only weights wait: what batch normalisation has seen of the target counts from the first step.
+    """
 
     unfrozen_at: float = Field(default=0.5, gt=0, lt=1, description="Share of the steps at which all are trained.")
 
