@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysafe.errors import DataError
+from raysafe.generalization.calibration import chance_error, expected_calibration_error
 from raysafe.records.statistics import Estimate, difference_interval, wilson_interval
 
-BINS, CHANCE_DRAWS = 10, 200
+BINS = 10
 MOST_GROUPS = 60
 Groups = NDArray[np.str_]
 
@@ -159,16 +160,6 @@ def check_groups(groups_N: Groups) -> list[str]:
     return names
 
 
-def expected_calibration_error(
-    probabilities_N: NDArray[np.floating], qualified_N: NDArray[np.bool_], bins: int = BINS
-) -> float:
-    """Mean over bins of equal size of |mean probability - share qualified|, weighted by the bins' cases."""
-    order_N = np.argsort(probabilities_N, kind="stable")
-    differences_N = probabilities_N[order_N] - qualified_N[order_N]
-    starts = np.unique(np.linspace(0, len(order_N), min(bins, len(order_N)) + 1).astype(int)[:-1])
-    return float(np.abs(np.add.reduceat(differences_N, starts)).sum() / len(order_N))
-
-
 def _of_group(
     name: str,
     selected_N: NDArray[np.bool_],
@@ -196,15 +187,10 @@ def _counts(estimate: Estimate) -> tuple[int, int]:
 
 
 def _calibration(probabilities_N: NDArray[np.floating], qualified_N: NDArray[np.bool_]) -> Calibration:
-    rng = np.random.default_rng(0)
-    drawn = [
-        expected_calibration_error(probabilities_N, rng.random(len(probabilities_N)) < probabilities_N)
-        for _ in range(CHANCE_DRAWS)
-    ]
     return Calibration(
         excess=_excess(probabilities_N, qualified_N),
-        error=expected_calibration_error(probabilities_N, qualified_N),
-        chance=float(np.quantile(drawn, 0.95)),
+        error=expected_calibration_error(probabilities_N, qualified_N, BINS),
+        chance=chance_error(probabilities_N, np.random.default_rng(0), BINS),
     )
 
 

@@ -11,10 +11,10 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
 from raysafe.errors import DataError
-from raysafe.generalization.representation import Represented, softmax
+from raysafe.generalization.representation import Represented
 from raysafe.generalization.shift_statistics import Floats, squared_distances
 
 SCORES = ("msp", "energy_score", "mahalanobis", "knn")
@@ -23,7 +23,7 @@ _ROWS = 512
 
 def msp(logits_NK: Floats) -> Floats:
     """1 less the maximum softmax probability (Hendrycks and Gimpel 2017), (N,)."""
-    return 1.0 - softmax(logits_NK).max(axis=1)
+    return 1.0 - softmax(logits_NK, axis=1).max(axis=1)
 
 
 def energy_score(logits_NK: Floats, temperature: float = 1.0) -> Floats:

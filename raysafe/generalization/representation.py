@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from raysafe.errors import ModelError
@@ -31,12 +32,7 @@ class Represented:
 
     @property
     def probabilities_NK(self) -> Floats:
-        return softmax(self.logits_NK)
-
-
-def softmax(logits_NK: Floats) -> Floats:
-    weights_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
-    return weights_NK / weights_NK.sum(axis=1, keepdims=True)
+        return softmax(self.logits_NK, axis=1)
 
 
 def last_layer(model: nn.Module) -> nn.Linear:

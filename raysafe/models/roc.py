@@ -29,17 +29,27 @@ def empirical_threshold(negatives_N: np.ndarray, rate: float) -> float:
     return float(np.nextafter(ordered_N[ordered_N.size - allowed - 1], np.inf))
 
 
-def conformal_threshold(negatives_M: np.ndarray, rate: float) -> float:
-    """The lowest threshold that a fresh negative's score, of the same distribution, reaches with probability <= rate.
+def conformal_place(calibration: int, rate: float) -> int:
+    """k, so that a fresh score exceeds the k-th lowest of so many with probability <= rate: ceil((1 - rate)(M + 1)).
 
-    By exchangeability (split conformal prediction, Vovk et al. 2005): just above the ceil((1 - rate)(M + 1))-th lowest.
-    Raises DataError where M is too small for the rate.
+    By exchangeability (split conformal prediction, Vovk et al. 2005). Raises DataError where M is too small for the rate.
     """
-    ordered_M = np.sort(negatives_M)
-    place = math.ceil((1 - rate) * (len(ordered_M) + 1))
-    if place > len(ordered_M):
+    # (1 - rate)(M + 1) may come out a billionth above the whole number that it is
+    place = math.ceil((1 - rate) * (calibration + 1) - 1e-9)
+    if not 0 < rate < 1 or place > calibration:
         raise DataError(
-            f"a false-positive rate of {rate:g} needs {math.ceil(1 / rate) - 1} negative texts to set a threshold by, "
-            f"got {len(ordered_M)}: give more, or raise false_positives"
+            f"a rate of errors of {rate:g} needs {math.ceil(1 / rate - 1e-9) - 1 if rate > 0 else 'endlessly many'} "
+            f"held-out examples to set a limit by, got {calibration}: give more, or allow more errors"
         )
-    return float(np.nextafter(ordered_M[place - 1], np.inf))
+    return place
+
+
+def conformal_quantile(scores_M: np.ndarray, rate: float) -> float:
+    """The least limit that a fresh score, of the same distribution, exceeds with probability <= rate."""
+    place = conformal_place(len(scores_M), rate)
+    return float(np.partition(np.asarray(scores_M, np.float64), place - 1)[place - 1])
+
+
+def conformal_threshold(negatives_M: np.ndarray, rate: float) -> float:
+    """The lowest threshold that a fresh negative's score reaches with probability <= rate."""
+    return float(np.nextafter(conformal_quantile(negatives_M, rate), np.inf))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from raysafe.errors import DataError
-from raysafe.generalization.fairness import expected_calibration_error, fairness, intersections, widest_gap
+from raysafe.generalization.calibration import expected_calibration_error
+from raysafe.generalization.fairness import fairness, intersections, widest_gap
 from raysafe.records.statistics import wilson_interval
 
 

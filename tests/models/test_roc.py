@@ -38,5 +38,5 @@ def test_a_fresh_score_reaches_the_threshold_at_most_at_the_rate(n: int, rate: f
 
 
 def test_too_few_scores_for_a_rate_are_an_error() -> None:
-    with pytest.raises(DataError, match=r"a false-positive rate of 0.05 needs 19 negative texts .* got 18"):
+    with pytest.raises(DataError, match=r"a rate of errors of 0.05 needs 19 held-out examples .* got 18"):
         conformal_threshold(np.arange(18.0), 0.05)
