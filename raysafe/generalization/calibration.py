@@ -72,9 +72,7 @@ def squared_calibration_error(
     that it may be negative. Raises DataError where a bin would hold a single case.
     """
     if len(outcome_N) < 2 * bins:
-        raise DataError(
-            f"{bins} bins need {2 * bins} cases or more, got {len(outcome_N)}: give more, or take fewer bins"
-        )
+        raise DataError(f"{bins} bins need {2 * bins} cases or more, got {len(outcome_N)}: give more")
     found = reliability(confidence_N, outcome_N, bins)
     squared_B = (found.confidence_B - found.accuracy_B) ** 2
     if debiased:
@@ -116,12 +114,10 @@ def fit_temperature(logits_NK: Floats, y_N: NDArray[np.int64]) -> float:
     own_N = logits_NK[np.arange(len(y_N)), y_N]
     if (own_N >= logits_NK.max(axis=1)).all():
         raise DataError(
-            f"the model is right in all {len(y_N)} cases, so that no temperature is best: give more cases, or harder ones"
+            f"the model is right in all {len(y_N)} cases, so that no temperature is best: give more or harder ones"
         )
     if (logits_NK.mean(axis=1) - own_N).mean() >= 0:
-        raise DataError(
-            "the model's logits say no more of the labels than chance: it can't be calibrated by a temperature"
-        )
+        raise DataError("the model's logits say no more of the labels than chance: no temperature is best")
 
     def slope(inverse: float) -> tuple[float, float]:
         """The first and second derivative of the loss by 1 / T."""

@@ -1,8 +1,8 @@
 """Split conformal prediction: sets of labels that hold the true one with a stated probability.
 
 Whatever the model, a fresh example of the calibration data's distribution is covered with probability 1 - alpha or
-more (Vovk et al. 2005; Angelopoulos and Bates 2023). Over calibration sets of n examples, the coverage that one comes to
-is Beta(k, n + 1 - k), k = ceil((1 - alpha)(n + 1)), where scores have no ties.
+more (Vovk et al. 2005; Angelopoulos and Bates 2023). Over calibration sets of n examples, the coverage that one comes
+to is Beta(k, n + 1 - k), k = ceil((1 - alpha)(n + 1)), where scores have no ties.
 """
 
 from __future__ import annotations

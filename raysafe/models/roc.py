@@ -32,7 +32,7 @@ def empirical_threshold(negatives_N: np.ndarray, rate: float) -> float:
 def conformal_place(calibration: int, rate: float) -> int:
     """k, so that a fresh score exceeds the k-th lowest of so many with probability <= rate: ceil((1 - rate)(M + 1)).
 
-    By exchangeability (split conformal prediction, Vovk et al. 2005). Raises DataError where M is too small for the rate.
+    By exchangeability (split conformal prediction, Vovk et al. 2005). Raises DataError where M is too small for it.
     """
     # (1 - rate)(M + 1) may come out a billionth above the whole number that it is
     place = math.ceil((1 - rate) * (calibration + 1) - 1e-9)

@@ -110,7 +110,7 @@ def test_an_overconfident_model_is_cooled_to_its_own_sharpness() -> None:
 
 
 def test_where_no_temperature_is_best_that_is_said() -> None:
-    logits_NK, y_N = drawn(6)
+    logits_NK, _ = drawn(6)
     with pytest.raises(DataError, match="right in all 200 cases"):
         fit_temperature(logits_NK, logits_NK.argmax(axis=1))
     with pytest.raises(DataError, match="no more of the labels than chance"):

@@ -31,9 +31,9 @@ def cases(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]
 
 @pytest.mark.parametrize("method", METHODS)
 def test_coverage_over_calibration_sets_is_the_beta_binomial_of_the_theory(method: str) -> None:
-    """1,500 times 39 examples calibrate and 40 are covered or not: mean, and each tail, against the law."""
+    """500 times 39 examples calibrate and 40 are covered or not: mean, and each tail, against the law."""
     rng = np.random.default_rng(0)
-    calibration, fresh, alpha, runs = 39, 40, 0.1, 1500
+    calibration, fresh, alpha, runs = 39, 40, 0.1, 500
     covered = np.empty(runs)
     for run in range(runs):
         probabilities, y = cases(rng, calibration + fresh)
@@ -101,5 +101,5 @@ def test_coverage_by_size_counts_every_set() -> None:
 
 def test_too_few_examples_for_alpha_are_refused() -> None:
     rng = np.random.default_rng(2)
-    with pytest.raises(DataError, match="a rate of errors of 0.05 needs 19 held-out examples .* got 10"):
+    with pytest.raises(DataError, match=r"a rate of errors of 0.05 needs 19 held-out examples .* got 10"):
         ConformalSets.fit("lac", *cases(rng, 10), 0.05, rng)
