@@ -15,3 +15,5 @@ SMOLLM2 = Path(os.environ.get("RAYSAFE_SMOLLM2", CACHE / "SmolLM2-135M-Instruct"
 RATED = Path(os.environ.get("RAYSAFE_RATED_SENTENCES", CACHE / "rated-sentences"))
 GUARD_PROMPTS = Path(os.environ.get("RAYSAFE_GUARD_PROMPTS", CACHE / "guard-prompts"))
 """Attacks, requests and benign prompts that tests.bench.guards_data fetches."""
+FAIRNESS = Path(os.environ.get("RAYSAFE_FAIRNESS_DATA", CACHE / "fairness"))
+"""Adult and COMPAS as tests.bench.fairness_data fetches them."""

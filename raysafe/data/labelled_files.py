@@ -64,7 +64,7 @@ def _npz(path: Path) -> Labelled:
         raise DataError(f"{path}: y must have the shape ({len(x)},), got {y.shape}")
     if x.ndim > 2 and x.dtype.kind in "iu":
         x = x / 255.0
-    classes, labels = _named(
+    classes, labels = named_classes(
         y.tolist(), [str(label) for label in arrays["labels"]] if "labels" in arrays else None, path
     )
     return Labelled((x[:, None] if x.ndim == 3 else x).astype(np.float32), classes, labels)
@@ -135,7 +135,7 @@ def _tables(files: list[Path], data: str) -> Labelled:
         if images
         else np.array([_features(row, value, names) for row, value in examples], dtype=np.float32)
     )
-    classes, labels = _named([value[LABEL] for _, value in examples], _class_names(files[0]), files[0])
+    classes, labels = named_classes([value[LABEL] for _, value in examples], _class_names(files[0]), files[0])
     return Labelled(x, classes, labels)
 
 
@@ -188,7 +188,9 @@ def _class_names(file: Path) -> list[str] | None:
     return features.get(LABEL, {}).get("names")
 
 
-def _named(values: list[Any], names: list[str] | None, place: str | Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def named_classes(
+    values: list[Any], names: list[str] | None, place: str | Path
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Classes counted from 0 and their names: values that are places in `names`, or any values, sorted."""
     if names is not None:
         if not all(isinstance(value, int) and 0 <= value < len(names) for value in values):

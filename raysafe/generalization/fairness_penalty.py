@@ -4,57 +4,26 @@ A cell is a group under a condition: demographic parity has one condition, equal
 alone, equalised odds compares groups among the qualified and among the unqualified. Differences are between any two
 cells of one condition.
 
-The constraint is a game of two players (Cotter, Jiang and Sridharan 2019, the proxy-Lagrangian): the network descends on
-its probabilities' differences, weighted by multipliers, and the multipliers ascend by how far the differences of its
-decisions exceed the tolerance.
+The constraint is a game of two players (Cotter, Jiang and Sridharan 2019, the proxy-Lagrangian): the network descends
+on its probabilities' differences, weighted by multipliers, and the multipliers ascend by how far the differences of
+its decisions exceed the tolerance.
 """
 
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from raysafe.config import Config
+from raysafe.generalization.settings import Criterion, FairTraining
 
-Criterion = Literal["demographic-parity", "equal-opportunity", "equalised-odds"]
 CRITERIA: dict[Criterion, tuple[bool | None, ...]] = {
     "demographic-parity": (None,),
     "equal-opportunity": (True,),
     "equalised-odds": (True, False),
 }
 """Conditions of each: whom groups are compared among, the qualified, the unqualified, or everybody."""
-
-
-class FairTraining(Config):
-    """What is equalised between groups, and how: by a penalty, or by a constraint."""
-
-    criterion: Criterion = Field(
-        default="demographic-parity", description="demographic-parity, equal-opportunity, or equalised-odds."
-    )
-    penalty: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Weight of the mean squared difference in probability."
-    )
-    tolerance: float | None = Field(
-        default=None, ge=0, lt=1, description="Constraint: the widest difference in decisions that is allowed."
-    )
-    ascent_rate: float = Field(
-        default=0.05, gt=0, allow_inf_nan=False, description="What a multiplier gains in a step, times the excess."
-    )
-    most: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="The largest multiplier.")
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if self.penalty and self.tolerance is not None:
-            raise ValueError("penalty and tolerance are two ways to the same end: set one of them, the other to none")
-        return self
-
-    @property
-    def active(self) -> bool:
-        return self.penalty > 0 or self.tolerance is not None
 
 
 def cells_of(criterion: Criterion, groups_B: Tensor, qualified_B: Tensor, groups: int) -> Tensor:

@@ -13,7 +13,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from raysafe.generalization.regularize import Regularisation, grouped, penalised
+from raysafe.generalization.regularize import grouped, penalised
+from raysafe.generalization.settings import Regularisation
 
 _BISECTIONS = 60
 

@@ -1,4 +1,4 @@
-"""Penalties on a network's weights and on its Jacobian, each a differentiable function, and the settings of a training.
+"""Penalties on a network's weights and on its Jacobian, each a differentiable function.
 
 Weights are those of linear and convolutional layers, a convolution as a matrix (outputs, inputs x kernel); biases and
 normalisation aren't penalised. Elastic net (Zou and Hastie 2005) is `l1` with `l2`, sparse group lasso `l1` with
@@ -9,51 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from raysafe.config import Config
+from raysafe.generalization.settings import Grouping, Regularisation
 
 POWER_ITERATIONS = 30
-Grouping = Literal["inputs", "outputs"]
-
-
-class Regularisation(Config):
-    """Weights of the penalties that are added to the mean loss; 0 leaves one out."""
-
-    l1: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Weight of sum |w|: zeros in the weights.")
-    l2: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Weight of sum w^2 / 2; with l1, elastic net."
-    )
-    group_lasso: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Weight of sum sqrt(size) |group|: whole groups at zero."
-    )
-    grouping: Grouping = Field(
-        default="inputs", description="Groups: what goes out of one input of a layer, or into one output."
-    )
-    first_layer: bool = Field(
-        default=False, description="l1 and group_lasso on the first layer alone, where inputs are the data's features."
-    )
-    spectral: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Weight of sum (largest singular value)^2 / 2."
-    )
-    jacobian: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Weight of |d logits / d inputs|^2 / 2, the mean over rows."
-    )
-    projections: int = Field(
-        default=1, ge=1, description="Random directions by which the Jacobian's norm is estimated."
-    )
-    proximal: bool = Field(
-        default=True, description="l1 and group_lasso by proximal steps, to exact zeros; else as part of the loss."
-    )
-
-    @property
-    def shrinks(self) -> bool:
-        """Whether proximal steps are taken."""
-        return self.proximal and (self.l1 > 0 or self.group_lasso > 0)
 
 
 def weights_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

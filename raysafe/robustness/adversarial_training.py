@@ -121,7 +121,7 @@ class RobustLearner(Learner):
         network = module.averaged() if isinstance(module, Averaged) else module
         save_classifier(cast("Mlp | Vision", network), folder)
 
-    def after_step(self, module: nn.Module) -> None:
+    def after_step(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if isinstance(module, Averaged):
             module.update()
 
@@ -234,8 +234,8 @@ class FreeLearner(RobustLearner):
         logits_BK = module(points)
         return cross_entropy(logits_BK, batch.y_B, reduction="none"), {"robust_accuracy": hits(logits_BK, batch.y_B)}
 
-    def after_step(self, module: nn.Module) -> None:
-        super().after_step(module)
+    def after_step(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        super().after_step(module, optimizer)
         moved = []
         for x, points in self.changes:
             assert points.grad is not None

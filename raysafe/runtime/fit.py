@@ -90,7 +90,7 @@ def fit(
     member: int = 0,
     target: str | None = None,
 ) -> FitResult:
-    """Train `learner` on the rows of `train` and leave the best model in the run's model/.
+    """Train `learner` on the rows of `train` and leave the best model in the run's model/, or in `target`.
 
     Of an ensemble, member 0 is model/ itself and member k lies in model/ensemble/k; their steps are counted on, and
     so they are in other trainings that follow one another. target: where in the run the model goes instead.

@@ -17,6 +17,7 @@ from raysafe.runtime.cluster import Needs
 if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
@@ -153,7 +154,7 @@ class Learner(ABC):
     def before_step(self, step: int, total_steps: int) -> None:  # noqa: B027 - a learner may need none
         """Told before each step, counted from 0, on every rank: what follows a schedule is set here."""
 
-    def after_step(self, module: nn.Module) -> None:  # noqa: B027
+    def after_step(self, module: nn.Module, optimizer: Optimizer) -> None:  # noqa: B027
         """Told when the optimiser has changed the module's weights, on every rank; `module` is not wrapped."""
 
     def give_up(self, figures: dict[str, float], best: float | None) -> str | None:

@@ -169,7 +169,7 @@ class Worker:
         if not math.isfinite(row["loss"]) or not math.isfinite(norm):
             self._refuse(step + 1, rows, bad, row["loss"], norm)
         self.optimizer.step()
-        self.learner.after_step(parallel.unwrapped(self.module))
+        self.learner.after_step(parallel.unwrapped(self.module), self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         self.position.step += 1
         seconds = time.perf_counter() - started

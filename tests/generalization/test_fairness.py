@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from raysafe.errors import DataError
-from raysafe.generalization.calibration import expected_calibration_error
 from raysafe.generalization.fairness import fairness, intersections, widest_gap
 from raysafe.records.statistics import wilson_interval
 
@@ -77,26 +76,26 @@ def test_one_group_is_refused() -> None:
 
 
 def test_the_interval_of_the_widest_gap_holds_over_many_groups_of_equal_rates() -> None:
-    """12 groups of 25 with the same rate: the widest difference seen is far from zero, its interval isn't."""
+    """10 groups of 25 with the same rate: the widest difference seen is far from zero, its interval isn't."""
     rng = np.random.default_rng(0)
     missed, widest = 0, []
-    for _ in range(200):
-        rates = {str(k): wilson_interval(int(rng.binomial(25, 0.3)), 25) for k in range(12)}
+    for _ in range(60):
+        rates = {str(k): wilson_interval(int(rng.binomial(25, 0.3)), 25) for k in range(10)}
         gap = widest_gap([rates])
         missed += gap.low > 0
         widest.append(gap.value)
     assert np.mean(widest) > 0.25
-    assert missed <= 0.05 * 200
+    assert missed <= 0.05 * 60
 
 
 def test_the_interval_of_a_gap_covers_the_true_one() -> None:
     rng = np.random.default_rng(1)
     true = {"a": 0.5, "b": 0.3, "c": 0.35}
     covered = 0
-    for _ in range(300):
+    for _ in range(150):
         gap = widest_gap([{k: wilson_interval(int(rng.binomial(40, p)), 40) for k, p in true.items()}])
         covered += gap.low <= 0.2 <= gap.high
-    assert covered >= 0.95 * 300
+    assert covered >= 0.95 * 150
 
 
 def test_intersections_name_every_column() -> None:
@@ -117,9 +116,3 @@ def test_calibration_of_a_group_that_is_overrated_stands_out_against_chance() ->
     assert over.excess.low > 0 and over.error > over.chance
     assert found.calibration is not None and found.calibration.low > 0
     assert found.calibration.highest == "overrated"
-
-
-def test_calibration_error_by_hand() -> None:
-    """Bins {.1, .2} and {.6, .8}, one qualified in each: |.15 - .5| / 2 + |.7 - .5| / 2."""
-    probabilities, qualified = np.array([0.8, 0.1, 0.6, 0.2]), np.array([1, 1, 0, 0], dtype=bool)
-    assert expected_calibration_error(probabilities, qualified, bins=2) == pytest.approx(0.275)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from raysafe.errors import ConfigError
 from raysafe.generalization.fairness_penalty import (
-    FairTraining,
     ascend,
     cells_of,
     difference_penalty,
@@ -19,6 +18,7 @@ from raysafe.generalization.fairness_penalty import (
     pairs_of,
     violation,
 )
+from raysafe.generalization.settings import FairTraining
 
 GROUPS = torch.tensor([0, 0, 1, 1, 1])
 QUALIFIED = torch.tensor([True, False, True, True, False])
@@ -45,7 +45,7 @@ def test_an_empty_cell_says_nothing() -> None:
     assert differences(values, cells, torch.tensor([[0, 1]])).tolist() == [0.0]
     penalty = difference_penalty(values, cells, torch.tensor([[0, 1]]))
     penalty.backward()
-    assert float(penalty) == 0 and values.grad is not None and values.grad.tolist() == [0.0, 0.0]
+    assert penalty.item() == 0 and values.grad is not None and values.grad.tolist() == [0.0, 0.0]
 
 
 def test_the_penalty_is_an_unbiased_estimate_of_the_squared_difference() -> None:
@@ -53,13 +53,13 @@ def test_the_penalty_is_an_unbiased_estimate_of_the_squared_difference() -> None
     rng = np.random.default_rng(0)
     cells, pairs = torch.tensor([0] * 10 + [1] * 6), torch.tensor([[0, 1]])
     found, plain = [], []
-    for _ in range(4000):
+    for _ in range(1500):
         values = torch.tensor(np.append(rng.beta(3, 2, 10), rng.beta(2, 2, 6)))
         found.append(float(difference_penalty(values, cells, pairs)))
         plain.append(float(differences(values, cells, pairs)[0]) ** 2)
     error = np.std(found) / np.sqrt(len(found))
     assert abs(np.mean(found) - 0.01) < 4 * error
-    assert np.mean(plain) > 0.01 + 8 * error
+    assert np.mean(plain) > 0.01 + 5 * error
 
 
 def test_the_penalty_has_the_gradient_of_finite_differences() -> None:
@@ -95,13 +95,11 @@ def test_penalty_and_tolerance_exclude_each_other() -> None:
 
 @pytest.mark.parametrize("tolerance", [0.05, 0.15])
 def test_the_game_ends_at_the_tolerance_where_an_unconstrained_fit_does_not(tolerance: float) -> None:
-    """A logistic model of one feature that says much of the group: unconstrained, the decisions differ by 0.4."""
+    """A logistic model of one feature that says much of the group: unconstrained, the decisions differ by 0.35."""
     rng = np.random.default_rng(0)
     groups = torch.tensor(rng.integers(0, 2, 1500))
-    qualified = torch.tensor(rng.random(1500) < np.where(groups == 1, 0.65, 0.35))
-    x = torch.tensor(
-        np.stack([groups + 0.7 * rng.standard_normal(1500), qualified + 0.7 * rng.standard_normal(1500)], 1)
-    )
+    qualified = torch.tensor(rng.random(1500) < np.where(groups.numpy() == 1, 0.7, 0.3))
+    x = torch.tensor(np.stack([groups.numpy(), qualified.numpy()], 1) + 0.7 * rng.standard_normal((1500, 2)))
     pairs, cells = pairs_of("demographic-parity", 2), cells_of("demographic-parity", groups, qualified, 2)
 
     def widest(fair: FairTraining | None) -> float:
@@ -109,7 +107,7 @@ def test_the_game_ends_at_the_tolerance_where_an_unconstrained_fit_does_not(tole
         optimizer = torch.optim.Adam([weights], lr=0.03)
         multipliers = no_multipliers("demographic-parity", 2).double()
         gaps = []
-        for _ in range(500):
+        for _ in range(300):
             logits = x @ weights[:2] + weights[2]
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, qualified.double())
             gap = differences((logits > 0).double(), cells, pairs)

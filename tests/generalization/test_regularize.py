@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from raysafe.generalization.proximal import proximal, shrink, soft_threshold
 from raysafe.generalization.regularize import (
-    Regularisation,
     group_lasso,
     grouped,
     jacobian_norms,
@@ -25,6 +24,7 @@ from raysafe.generalization.regularize import (
     spectral_norm,
     weight_penalty,
 )
+from raysafe.generalization.settings import Regularisation
 from raysafe.generalization.sparsity import sparsity
 
 
