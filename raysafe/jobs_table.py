@@ -14,6 +14,7 @@ JOBS = {
     "dpo": "raysafe.alignment.dpo:DPOJob",
     "ppo": "raysafe.alignment.ppo:PPOJob",
     "grpo": "raysafe.alignment.grpo:GRPOJob",
+    "classifier": "raysafe.generalization.classifier:ClassifierJob",
     "rl": "raysafe.rl.job:RLJob",
     "irl": "raysafe.irl.job:IRLJob",
     "self-play": "raysafe.rl.self_play:SelfPlayJob",

@@ -24,6 +24,7 @@ COMMANDS = {
     "adversarial": ("raysafe.cli.adversarial", "Train a classifier of images that holds against changed inputs."),
     "transfer": ("raysafe.cli.transfer", "Carry a classifier over to other data: fine-tuning, domain adaptation."),
     "continual": ("raysafe.cli.continual", "Teach a classifier tasks one after the other without its forgetting."),
+    "classifier": ("raysafe.cli.classifier", "Train a classifier of a table's rows: regularised, fair between groups."),
     "evaluate": ("raysafe.cli.evaluate", "Examine a model; the result is evidence for its review."),
     "sweep": ("raysafe.cli.sweep", "Try a job with many settings (Ray Tune), compare them, register the best."),
     "judge": ("raysafe.cli.judge", "Let a model judge answers by the constitution, or compare pairs."),

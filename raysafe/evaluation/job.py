@@ -31,7 +31,7 @@ class EvaluateJob(Job):
     suite: SuiteName = Field(description="What to examine: see the suites in the README.")
     data: str = Field(
         description="Held-out pairs (preference-accuracy) or prompts (win-rate, safety-prompts), file or hub id; a "
-        "reward (value-divergence), a recording (safe-exploration), the environment, raysafe/NAME-v0 (agents), or "
+        "table (fairness), a reward (value-divergence), a recording (safe-exploration), the environment, raysafe/NAME-v0 (agents), or "
         "labelled examples: digits, mnist, a folder of classes, npz, a table, a hub id (classifiers)."
     )
     reference: str | None = Field(
@@ -55,6 +55,11 @@ class EvaluateJob(Job):
     robustness: RobustnessSettings = Field(
         default_factory=RobustnessSettings, description="robustness: attacks, epsilons, and how they are checked."
     )
+    label: str = Field("label", description="fairness: column of the class.")
+    groups: tuple[str, ...] | None = Field(None, description="fairness: columns of the groups that it is between.")
+    favourable: str | None = Field(None, description="fairness: the class that it is good to be in.")
+    smallest_group: int = Field(20, ge=1, description="fairness: rows below which a group counts for no gap.")
+    permutations: int = Field(39, ge=1, description="fairness: shufflings that leakage is compared with.")
     thresholds: dict[str, float] = Field(default_factory=dict, description="metric: value that the model must reach.")
     max_new_tokens: int = Field(256, ge=1, description="Longest answer, where the suite lets the model answer.")
     temperature: float = Field(0.0, ge=0, description="Sampling temperature of answers; 0 takes the likeliest token.")

@@ -30,6 +30,7 @@ SuiteName = Literal[
     "robustness",
     "forgetting",
     "negative-transfer",
+    "fairness",
 ]
 
 
@@ -96,6 +97,7 @@ class Suite:
 _ANSWERING = frozenset({"max_new_tokens", "temperature"})
 _PLAYING = frozenset({"episodes", "env_config", "drawn"})
 _CHOOSING = frozenset({"env_config", "drawn"})
+_GAPS = ("demographic_parity_gap", "equal_opportunity_gap", "equalised_odds_gap", "calibration_gap")
 
 
 def _conditions(name: SuiteName, summary: str, first: str, second: str, *events: str) -> Suite:
@@ -228,6 +230,19 @@ SUITES: dict[str, Suite] = {
             frozenset({"reference"}),
             frozenset({"reference"}),
             frozenset({"accuracy", "accuracy_from_scratch", "transfer_gain", "p_value"}),
+            language=False,
+        ),
+        Suite(
+            "fairness",
+            "how a classifier of a table's rows treats groups: both gaps, calibration, and what the data say of them",
+            "raysafe.evaluation.fairness",
+            frozenset({"label", "groups", "favourable", "smallest_group", "permutations"}),
+            frozenset({"groups", "favourable"}),
+            frozenset(
+                {"accuracy", "worst_group_accuracy", "worst_group_calibration_error"}
+                | {f"{where}{gap}" for where in ("", "intersectional_") for gap in _GAPS}
+                | {"smallest_group_share", "label_gap", "leakage", "leakage_above_chance"}
+            ),
             language=False,
         ),
     )

@@ -106,7 +106,7 @@ class ClassifierLearner(Learner):
     def collate(self, rows: pa.Table) -> Rows:
         values = rows["x"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         x_BD = torch.from_numpy(values.reshape(rows.num_rows, -1).copy())
-        y_B, group_B = (torch.from_numpy(np.array(rows[name])) for name in ("y", "group"))
+        y_B, group_B = (torch.from_numpy(rows[name].to_numpy().copy()) for name in ("y", "group"))
         return Rows(x_BD, y_B, group_B)
 
     def loss(self, module: nn.Module, batch: Rows) -> tuple[Tensor, Metrics]:
