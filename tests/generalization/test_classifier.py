@@ -104,7 +104,7 @@ def test_regularisers_do_what_they_are_for(people: dict[str, Grouped], tmp_path:
     layers = {name: sparsity(m.network) for name, m in (("control", control), ("sparse", sparse), ("smooth", smooth))}
     assert sum(layer.zeros for layer in layers["control"]) == 0
     assert layers["sparse"][0].share > 0.4
-    assert layers["smooth"][0].spectral_norm < 0.6 * layers["control"][0].spectral_norm
+    assert layers["smooth"][0].spectral_norm < 0.7 * layers["control"][0].spectral_norm
 
     def slope(module: Constrained) -> float:
         """The true norm of the Jacobian, by autograd row by row."""
