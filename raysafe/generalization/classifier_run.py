@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from raysafe.data.grouped import Grouped, split_grouped, to_table
 from raysafe.generalization.classifier import HELD_OUT
 from raysafe.generalization.classifier_learner import ClassifierLearner, group_names, rows_of, standard
 from raysafe.generalization.fairness_audit import Audit, audit
-from raysafe.generalization.fairness_front import Judged, candidates, kept
+from raysafe.generalization.fairness_front import Judged, candidates, kept, on_front
 from raysafe.generalization.fairness_report import audit_section, fairness_section, front_section
 from raysafe.generalization.predictions import Predictions, columns_of, place_of, predict
 from raysafe.generalization.sparsity import sparsity, sparsity_table
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from raysafe.generalization.classifier import ClassifierJob
 
 Parts = dict[str, Grouped]
+FRONT = "artifacts/front.json"
 
 
 def train(job: ClassifierJob, run: Run, grouped: Grouped) -> tuple[dict[str, str], Parts]:
@@ -92,7 +95,7 @@ def judge(job: ClassifierJob, run: Run, models: dict[str, str], parts: Parts, di
         chosen, sections = 0, []
         if job.groups:
             validation = [predict(folder, parts["validation"]) for folder in folders]
-            chosen, sections = _fair_sections(job, list(models), validation, held_out, parts)
+            chosen, sections = _fair_sections(job, run, list(models), validation, held_out, parts)
         if job.front is not None:
             run.folder.upload(folders[chosen], "model")
             run.event("kept", model=list(models)[chosen])
@@ -125,16 +128,25 @@ def audits(job: ClassifierJob, grouped: Grouped) -> list[Audit]:
 
 
 def _fair_sections(
-    job: ClassifierJob, names: list[str], validation: list[Predictions], held_out: list[Predictions], parts: Parts
+    job: ClassifierJob,
+    run: Run,
+    names: list[str],
+    validation: list[Predictions],
+    held_out: list[Predictions],
+    parts: Parts,
 ) -> tuple[int, list[Section]]:
     """Which model is kept, by its validation rows, and what the report says of fairness."""
     favourable = str(job.favourable)
     chosen, sections = 0, []
     if job.front is not None:
-        chosen = kept(_judged(job, names, validation, parts["validation"]), job.fair.criterion, job.front.largest_gap)
+        criterion = job.fair.criterion
+        chosen = kept(_judged(job, names, validation, parts["validation"]), criterion, job.front.largest_gap)
         judged = _judged(job, names, held_out, parts["test"])
+        marks = on_front(judged, criterion)
+        figures = [asdict(one) | {"on_front": marked} for one, marked in zip(judged, marks, strict=True)]
+        run.folder.write(FRONT, json.dumps({"kept": names[chosen], "held_out": figures}, indent=2))
         where = f"{len(parts['test'])} held-out rows, which chose nothing"
-        sections.append(front_section(judged, job.fair.criterion, chosen, where))
+        sections.append(front_section(judged, criterion, chosen, where))
     for column, groups_N in columns_of(parts["test"].groups).items():
         found = held_out[chosen].by_group(groups_N, favourable, smallest=job.smallest_group)
         sections.append(fairness_section(column, found, favourable))

@@ -62,7 +62,7 @@ class FairTraining(Config):
         default=None, ge=0, lt=1, description="Constraint: the widest difference in decisions that is allowed."
     )
     ascent_rate: float = Field(
-        default=0.05, gt=0, allow_inf_nan=False, description="What a multiplier gains in a step, times the excess."
+        default=0.5, gt=0, allow_inf_nan=False, description="What a multiplier gains in a step, times the excess."
     )
     most: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="The largest multiplier.")
 
