@@ -124,7 +124,7 @@ def test_the_average_is_measured_and_kept_and_the_network_is_trained(tmp_path: P
     with torch.no_grad():
         for parameter in module.network.parameters():
             parameter.add_(1.0)
-    learner.after_step(module)
+    learner.after_step(module, torch.optim.AdamW(module.parameters()))
     learner.save(module, tmp_path)
     saved = load_classifier(tmp_path)
     torch.testing.assert_close(saved.state_dict()["layers.0.weight"], first + 0.25)
@@ -141,7 +141,7 @@ def test_free_training_carries_its_perturbation_one_step_up_the_loss_at_a_time()
     loss, _ = learner.loss(network, batch)
     torch.testing.assert_close(loss, cross_entropy(network(batch.x), batch.y_B, reduction="sum"))
     loss.backward()
-    learner.after_step(network)
+    learner.after_step(network, torch.optim.AdamW(network.parameters()))
     learner.before_step(1, 9)
     loss, _ = learner.loss(network, batch)
     worst = batch.x + 0.05 * away_KD[batch.y_B].sign()
