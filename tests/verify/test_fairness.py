@@ -55,7 +55,7 @@ def test_a_front_on_adult_narrows_one_gap_and_tells_what_the_other_costs(shell: 
         "| Adult, women and men | accuracy | parity gap | odds gap | on the front |\n|---|---:|---:|---:|---|\n"
         + "\n".join(rows)
         + f"\n\n{control['accuracy']['n']:,} held-out rows, 95% intervals; parity was trained for, and the front is by "
-        "accuracy and parity gap.\n`raysafe evaluate RUN --suite fairness` adds equal opportunity, calibration by group "
-        "and the audit of the data: sex,\nwhich is no feature, can be told from the features with an AUROC of "
+        "accuracy and parity gap.\n`raysafe evaluate RUN --suite fairness` adds equal opportunity, calibration by "
+        "group and the audit of the data: sex,\nwhich is no feature, can be told from the features with an AUROC of "
         f"{leakage[1]}.",
     )
