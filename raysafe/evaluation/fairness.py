@@ -25,12 +25,12 @@ def digest(model: str) -> str:
 def examine(job: EvaluateJob) -> Findings:
     """Figures of groups by each column and by all together, calibration, and the audit of the data."""
     from raysafe.data.grouped import load_grouped, read_features
-    from raysafe.generalization.fairness_audit import audit
+    from raysafe.generalization.fairness import columns_of
+    from raysafe.generalization.fairness_audit import audit_columns
     from raysafe.generalization.fairness_report import audit_section, fairness_section, flat
-    from raysafe.generalization.predictions import columns_of, place_of, predict
+    from raysafe.generalization.predictions import place_of, predict
     from raysafe.models.classifier import labels_of, load_classifier
     from raysafe.models.language import model_folder
-    from raysafe.runtime.bar import Bar
 
     assert job.groups is not None and job.favourable is not None
     folder = model_folder(job.model)
@@ -50,19 +50,7 @@ def examine(job: EvaluateJob) -> Findings:
         column: predictions.by_group(groups_N, job.favourable, smallest=job.smallest_group)
         for column, groups_N in columns.items()
     }
-    with Bar("leakage", total=len(columns) * (1 + job.permutations), unit="fit") as bar:
-        audits = [
-            audit(
-                column,
-                grouped.labelled.x,
-                grouped.labelled.y == place,
-                groups_N,
-                grouped.features.inputs,
-                permutations=job.permutations,
-                progress=bar.advance,
-            )
-            for column, groups_N in columns.items()
-        ]
+    audits = audit_columns(grouped, place, permutations=job.permutations)
     right = predictions.accuracy
     figures = [Figure("accuracy", right.value, right.n, right.interval)]
     figures += _of_model(found, columns_together=len(columns) > 1)

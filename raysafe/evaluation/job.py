@@ -31,8 +31,9 @@ class EvaluateJob(Job):
     suite: SuiteName = Field(description="What to examine: see the suites in the README.")
     data: str = Field(
         description="Held-out pairs (preference-accuracy) or prompts (win-rate, safety-prompts), file or hub id; a "
-        "table (fairness), a reward (value-divergence), a recording (safe-exploration), the environment, raysafe/NAME-v0 (agents), or "
-        "labelled examples: digits, mnist, a folder of classes, npz, a table, a hub id (classifiers)."
+        "table (fairness), a reward (value-divergence), a recording (safe-exploration), the environment, "
+        "raysafe/NAME-v0 (agents), or labelled examples: digits, mnist, a folder of classes, npz, a "
+        "table, a hub id (classifiers)."
     )
     reference: str | None = Field(
         None,

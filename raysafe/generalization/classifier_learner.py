@@ -128,7 +128,7 @@ class ClassifierLearner(Learner):
             metrics["penalty"] = (penalty.detach(), weight)
             total = total + penalty
         if self.compared:
-            fairness, figures = self._fairness(inner.multipliers, logits_BK, batch, training)
+            fairness, figures = self._fairness(inner.get_buffer("multipliers"), logits_BK, batch, training)
             total = total + weight * fairness
             metrics |= {name: (weight * value, weight) for name, value in figures.items()}
         return total, metrics

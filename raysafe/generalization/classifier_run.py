@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 from raysafe.data.grouped import Grouped, split_grouped, to_table
 from raysafe.generalization.classifier import HELD_OUT
 from raysafe.generalization.classifier_learner import ClassifierLearner, group_names, rows_of, standard
-from raysafe.generalization.fairness_audit import Audit, audit
+from raysafe.generalization.fairness import columns_of
+from raysafe.generalization.fairness_audit import audit_columns
 from raysafe.generalization.fairness_front import Judged, candidates, kept, on_front
 from raysafe.generalization.fairness_report import audit_section, fairness_section, front_section
-from raysafe.generalization.predictions import Predictions, columns_of, place_of, predict
+from raysafe.generalization.predictions import Predictions, place_of, predict
 from raysafe.generalization.sparsity import sparsity, sparsity_table
 from raysafe.models.classifier import load_classifier
 from raysafe.models.mlp import ClassifierHead, MlpConfig
 from raysafe.records.digest import folder_digest
 from raysafe.records.evidence import Evidence
-from raysafe.runtime.bar import Bar
 from raysafe.runtime.fit import fit
 from raysafe.runtime.report import Section
 from raysafe.runtime.run import Run
@@ -107,26 +107,6 @@ def judge(job: ClassifierJob, run: Run, models: dict[str, str], parts: Parts, di
     return sections
 
 
-def audits(job: ClassifierJob, grouped: Grouped) -> list[Audit]:
-    """The audit of each column of groups, on these rows."""
-    qualified_N = grouped.labelled.y == place_of(str(job.favourable), grouped.labelled.labels)
-    columns = columns_of(grouped.groups)
-    with Bar("leakage", total=len(columns) * (1 + job.permutations), unit="fit") as bar:
-        return [
-            audit(
-                column,
-                grouped.labelled.x,
-                qualified_N,
-                groups_N,
-                grouped.features.inputs,
-                permutations=job.permutations,
-                seed=job.seed,
-                progress=bar.advance,
-            )
-            for column, groups_N in columns.items()
-        ]
-
-
 def _fair_sections(
     job: ClassifierJob,
     run: Run,
@@ -150,7 +130,9 @@ def _fair_sections(
     for column, groups_N in columns_of(parts["test"].groups).items():
         found = held_out[chosen].by_group(groups_N, favourable, smallest=job.smallest_group)
         sections.append(fairness_section(column, found, favourable))
-    sections.append(audit_section(audits(job, parts["train"]), favourable))
+    place = place_of(favourable, parts["train"].labelled.labels)
+    found_of_data = audit_columns(parts["train"], place, permutations=job.permutations, seed=job.seed)
+    sections.append(audit_section(found_of_data, favourable))
     return chosen, sections
 
 

@@ -22,6 +22,8 @@ from raysafe.records.statistics import Estimate, difference_interval, wilson_int
 BINS = 10
 MOST_GROUPS = 60
 Groups = NDArray[np.str_]
+TOGETHER = "together"
+"""Name of the groups that all columns make together."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,11 @@ def intersections(columns: Mapping[str, Groups]) -> Groups:
     """Groups of all columns at once: `sex=Female, race=Black`."""
     rows = zip(*columns.values(), strict=True)
     return np.array([", ".join(f"{name}={value}" for name, value in zip(columns, row, strict=True)) for row in rows])
+
+
+def columns_of(groups: Mapping[str, Groups]) -> dict[str, Groups]:
+    """Each column's groups and, of several columns, their intersections."""
+    return dict(groups) | ({TOGETHER: intersections(groups)} if len(groups) > 1 else {})
 
 
 def check_groups(groups_N: Groups) -> list[str]:

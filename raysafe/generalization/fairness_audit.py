@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raysafe.data.grouped import Grouped
 from raysafe.errors import DataError
-from raysafe.generalization.fairness import Gap, Groups, check_groups, widest_gap
+from raysafe.generalization.fairness import Gap, Groups, check_groups, columns_of, widest_gap
 from raysafe.models.logistic import fit_logistic
 from raysafe.models.roc import auroc
 from raysafe.records.statistics import Estimate, wilson_interval
+from raysafe.runtime.bar import Bar
 
 FOLDS, L2, MOST_ROWS, TELLING = 5, 0.01, 4000, 8
 Progress = Callable[[int], None]
@@ -61,6 +63,28 @@ class Audit:
     @property
     def smallest(self) -> Share:
         return min(self.shares, key=lambda share: share.n)
+
+
+def audit_columns(grouped: Grouped, favourable: int, *, permutations: int = 39, seed: int = 0) -> list[Audit]:
+    """The audit of each column of groups and, of several, of their intersections; shows a bar.
+
+    favourable: the class that qualified people are of.
+    """
+    columns = columns_of(grouped.groups)
+    with Bar("leakage", total=len(columns) * (1 + permutations), unit="fit") as bar:
+        return [
+            audit(
+                column,
+                grouped.labelled.x,
+                grouped.labelled.y == favourable,
+                groups_N,
+                grouped.features.inputs,
+                permutations=permutations,
+                seed=seed,
+                progress=bar.advance,
+            )
+            for column, groups_N in columns.items()
+        ]
 
 
 def audit(

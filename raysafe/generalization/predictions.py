@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,11 @@ from numpy.typing import NDArray
 
 from raysafe.data.grouped import Grouped
 from raysafe.errors import ConfigError
-from raysafe.generalization.fairness import Fairness, fairness, intersections
+from raysafe.generalization.fairness import Fairness, fairness
 from raysafe.models.classifier import load_classifier
 from raysafe.records.statistics import Estimate, wilson_interval
 
 ROWS = 4096
-BOTH = "together"
-"""Name of the groups that all columns make together."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,3 @@ def place_of(favourable: str, labels: tuple[str, ...]) -> int:
     if favourable not in labels:
         raise ConfigError(f"favourable '{favourable}' is not one of the classes {', '.join(labels)[:300]}")
     return labels.index(favourable)
-
-
-def columns_of(groups: Mapping[str, NDArray[np.str_]]) -> dict[str, NDArray[np.str_]]:
-    """Each column's groups and, of several columns, their intersections."""
-    return dict(groups) | ({BOTH: intersections(groups)} if len(groups) > 1 else {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -49,7 +50,7 @@ def trained(
     part = people["train"]
     config = MlpConfig(
         inputs=part.labelled.x.shape[1],
-        hidden=(8,),
+        hidden=(32,) if len(part.labelled.labels) > 2 else (8,),
         activation="relu",
         normalise=True,
         head=ClassifierHead(labels=part.labelled.labels),
@@ -58,8 +59,8 @@ def trained(
         config,
         part.features,
         mean_std=standard(part.labelled.x),
-        favourable=part.labelled.labels.index("repaid"),
-        groups=2,
+        favourable=part.labelled.labels.index("repaid") if part.groups else 0,
+        groups=2 if part.groups else 1,
         regularisation=regularisation,
         fair=fair,
         batch_size=len(part),
@@ -67,7 +68,7 @@ def trained(
     torch.manual_seed(0)
     module = learner.build()
     assert isinstance(module, Constrained)
-    batch = learner.collate(rows_of(part, ["a", "b"]))
+    batch = learner.collate(rows_of(part, ["a", "b"] if part.groups else ["all"]))
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.02, weight_decay=0.0)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.02 * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -113,6 +114,35 @@ def test_regularisers_do_what_they_are_for(people: dict[str, Grouped], tmp_path:
         return float(torch.stack(jacobians).square().sum(dim=(1, 2)).mean())
 
     assert slope(flat) < 0.5 * slope(control)
+
+
+@pytest.mark.slow
+def test_the_jacobian_penalty_makes_digits_robust_to_noise() -> None:
+    """Held-out digits in Gaussian noise of deviation 0.35: more are read right than without the penalty."""
+    from raysafe.data.grouped import Feature, Features
+    from raysafe.data.labelled import Labelled, load_labelled
+
+    digits = load_labelled("digits")
+    flat = Labelled(digits.x.reshape(len(digits), -1), digits.y, digits.labels)
+    whole = Grouped(flat, {}, Features(columns=tuple(Feature(name=str(place)) for place in range(64))))
+    parts = split_grouped(whole, {"train": 0.6, "test": 0.4}, 0)
+    test = parts["test"].labelled
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal(test.x.shape).astype(np.float32))
+
+    def right(jacobian: float) -> tuple[float, float, float]:
+        """Accuracy, accuracy in noise, and the mean squared norm of the true Jacobian."""
+        _, module = trained(parts, regularisation=Regularisation(jacobian=jacobian), steps=250)
+        x_ND = torch.from_numpy(test.x)
+        with torch.no_grad():
+            hits = [float((module(x).argmax(1).numpy() == test.y).mean()) for x in (x_ND, x_ND + 0.35 * noise)]
+        norms = [torch.autograd.functional.jacobian(module, row[None]).square().sum() for row in x_ND[:60]]  # type: ignore[union-attr]
+        return *hits, float(torch.stack(norms).mean())
+
+    (clean, noisy, slope), (smooth_clean, smooth_noisy, smooth_slope) = right(0.0), right(0.01)
+    print(f"clean {clean:.3f} {smooth_clean:.3f}, noisy {noisy:.3f} {smooth_noisy:.3f}, {slope:.1f} {smooth_slope:.1f}")
+    assert smooth_slope < 0.5 * slope
+    assert smooth_noisy > noisy + 0.03
+    assert smooth_clean > clean - 0.02
 
 
 def test_the_loss_on_validation_rows_is_an_exact_penalty(people: dict[str, Grouped]) -> None:
