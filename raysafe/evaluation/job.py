@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from raysafe.config import Job
 from raysafe.data.tokenise import TooLong
 from raysafe.errors import DataError
+from raysafe.evaluation.generalization.settings import CalibrationSettings, ShiftSettings, StabilitySettings
 from raysafe.evaluation.suites import SUITES, Findings, SuiteName
 from raysafe.models.packing import Layout
 from raysafe.records.evidence import Evidence
@@ -61,6 +62,12 @@ class EvaluateJob(Job):
     favourable: str | None = Field(None, description="fairness: the class that it is good to be in.")
     smallest_group: int = Field(20, ge=1, description="fairness: rows below which a group counts for no gap.")
     permutations: int = Field(39, ge=1, description="fairness: shufflings that leakage is compared with.")
+    source: str | None = Field(
+        None, description="shift: labelled examples of the training's origin that the model hasn't learned from."
+    )
+    shift: ShiftSettings = Field(default_factory=ShiftSettings)
+    calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
+    stability: StabilitySettings = Field(default_factory=StabilitySettings)
     thresholds: dict[str, float] = Field(default_factory=dict, description="metric: value that the model must reach.")
     max_new_tokens: int = Field(256, ge=1, description="Longest answer, where the suite lets the model answer.")
     temperature: float = Field(0.0, ge=0, description="Sampling temperature of answers; 0 takes the likeliest token.")

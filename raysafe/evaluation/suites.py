@@ -31,6 +31,9 @@ SuiteName = Literal[
     "forgetting",
     "negative-transfer",
     "fairness",
+    "shift",
+    "calibration",
+    "stability",
 ]
 
 
@@ -54,7 +57,7 @@ class Findings:
     summary: dict[str, Any]
     data_digest: str
     models: dict[str, str] = field(default_factory=dict)
-    """Other models that took part, such as the reference, and their digests."""
+    """Other models that took part, such as the reference, and their digests; other data by theirs."""
     sections: list[Section] = field(default_factory=list)
     """What the report says before the cases."""
 
@@ -98,6 +101,8 @@ _ANSWERING = frozenset({"max_new_tokens", "temperature"})
 _PLAYING = frozenset({"episodes", "env_config", "drawn"})
 _CHOOSING = frozenset({"env_config", "drawn"})
 _GAPS = ("demographic_parity_gap", "equal_opportunity_gap", "equalised_odds_gap", "calibration_gap")
+_STRANGE = ("msp", "energy_score", "mahalanobis", "knn")
+_PROBABILITIES = ("nll", "brier", "ece", "ece_width", "squared_error")
 
 
 def _conditions(name: SuiteName, summary: str, first: str, second: str, *events: str) -> Suite:
@@ -242,6 +247,44 @@ SUITES: dict[str, Suite] = {
                 {"accuracy", "worst_group_accuracy", "worst_group_calibration_error"}
                 | {f"{where}{gap}" for where in ("", "intersectional_") for gap in _GAPS}
                 | {"smallest_group_share", "label_gap", "leakage", "leakage_above_chance"}
+            ),
+            language=False,
+        ),
+        Suite(
+            "shift",
+            "whether data differ from those of a classifier's training, and which examples look strange to it",
+            "raysafe.evaluation.generalization.shift",
+            frozenset({"source", "shift"}),
+            frozenset({"source"}),
+            frozenset(
+                {f"{test}_p_value" for test in ("mmd", "energy_distance", "ks", "psi", *_STRANGE)}
+                | {f"{score}_flagged" for score in _STRANGE}
+                | {"accuracy", "accuracy_lost", "false_positives"}
+            ),
+            language=False,
+        ),
+        Suite(
+            "calibration",
+            "whether a classifier's probabilities mean what they say, before and after a temperature; sets of labels",
+            "raysafe.evaluation.generalization.calibration",
+            frozenset({"calibration"}),
+            frozenset(),
+            frozenset(
+                {f"{name}{when}" for name in _PROBABILITIES for when in ("", "_scaled")}
+                | {f"{method}_{what}" for method in ("lac", "aps", "raps") for what in ("coverage", "set_size")}
+                | {"accuracy", "ece_of_chance", "temperature"}
+            ),
+            language=False,
+        ),
+        Suite(
+            "stability",
+            "whether a classifier's predictions hold under other seeds and small changes, and where it is worst",
+            "raysafe.evaluation.generalization.stability",
+            frozenset({"stability"}),
+            frozenset(),
+            frozenset(
+                {"accuracy", "churn", "ambiguity", "discrepancy", "accuracy_of_seeds", "changed", "bad_slices"}
+                | {"worst_slice_error"}
             ),
             language=False,
         ),
