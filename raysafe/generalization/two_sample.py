@@ -7,6 +7,7 @@ wrong in alpha of all cases, where alpha is a multiple of 1 / (permutations + 1)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -121,13 +122,17 @@ def prepare_ks(pool_ND: Floats) -> Prepared:
         def statistic(member_PN: Members) -> Floats:
             size = member_PN.shape[1]
             new = int(member_PN[0].sum())
-            # whole numbers: equal distances compare as equal
-            step_NP = np.where(member_PN.T, size - new, -new).astype(np.int64)
-            found_PD = np.empty((len(member_PN), len(order_DN)))
+            # whole numbers, so that equal distances compare as equal; the fewer bytes, the faster
+            shared = math.gcd(new, size - new)
+            largest = new * (size - new) // shared
+            dtype = np.int16 if largest < 1 << 15 else np.int64
+            step_NP = np.where(member_PN.T, (size - new) // shared, -new // shared).astype(dtype)
+            found_PD = np.zeros((len(member_PN), len(order_DN)))
             for feature, (order_N, last_N) in enumerate(zip(order_DN, last_DN, strict=True)):
-                gap_NP = np.cumsum(step_NP[order_N], axis=0)[last_N]
-                found_PD[:, feature] = np.abs(gap_NP).max(axis=0)
-            return found_PD * (ks_scale(size - new, new) / (new * (size - new)))
+                if last_N[:-1].any():
+                    gap_NP = np.cumsum(step_NP[order_N], axis=0, dtype=dtype)[last_N]
+                    found_PD[:, feature] = np.abs(gap_NP).max(axis=0)
+            return found_PD * (ks_scale(size - new, new) / largest)
 
         return statistic
 
@@ -142,11 +147,12 @@ def prepare_psi(pool_ND: Floats, bins: int = PSI_BINS) -> Prepared:
         edges_DE = np.stack([bin_edges(values_N, bins) for values_N in values_ND.T])
         open_DB = open_bins(edges_DE)
         place_ND = (values_ND[:, :, None] > edges_DE).sum(axis=2)
-        one_hot_NK = (place_ND[:, :, None] == np.arange(bins)).reshape(len(values_ND), -1).astype(float)
-        total_K = one_hot_NK.sum(axis=0)
+        # float32 counts exactly here, twice as fast
+        one_hot_NK = (place_ND[:, :, None] == np.arange(bins)).reshape(len(values_ND), -1).astype(np.float32)
+        total_K = one_hot_NK.sum(axis=0, dtype=float)
 
         def statistic(member_PN: Members) -> Floats:
-            counts_PK = member_PN.astype(float) @ one_hot_NK
+            counts_PK = (member_PN.astype(np.float32) @ one_hot_NK).astype(float)
             shape = (len(member_PN), *open_DB.shape)
             return psi(counts_PK.reshape(shape), (total_K - counts_PK).reshape(shape), open_DB)
 

@@ -15,8 +15,8 @@ from raysafe.models.roc import auroc, conformal_threshold
 from tests.generalization.trained import noisy, rotated, trained
 from tests.verify.readme import publish
 
-ALPHA, SIZE, PERMUTATIONS = 0.05, 200, 199
-NULL_SPLITS, POWER_SPLITS = 2000, 200
+ALPHA, SIZE, PERMUTATIONS = 0.05, 200, 99
+NULL_SPLITS, POWER_SPLITS = 2000, 100
 SHIFTS = {
     "noise 0.3": lambda x: noisy(x, 0.3),
     "rotated 30": lambda x: rotated(x, 30),
