@@ -19,7 +19,7 @@ import numpy as np
 from raysafe.monitoring.detectors.adwin import AdwinConfig
 from raysafe.monitoring.detectors.chart import ChartConfig
 from raysafe.monitoring.detectors.detector import Detector, calibrate
-from raysafe.monitoring.detectors.kinds import KINDS
+from raysafe.monitoring.detectors.kinds import OF_NUMBERS
 from raysafe.monitoring.detectors.quantile import StreamingQuantile
 from raysafe.monitoring.detectors.run_length import dithered
 
@@ -81,7 +81,7 @@ def measure(kind: str, runs: int = 400, calibrations: int = 4, seed: int = 0) ->
     """Run lengths on all streams, and delays on the normal one; runs that alarmed before the shift don't count."""
     run_lengths, delays = {}, {}
     for name, draw in STREAMS.items():
-        detectors = calibrated(KINDS[kind](), draw, calibrations, seed)
+        detectors = calibrated(OF_NUMBERS[kind](), draw, calibrations, seed)
         run_lengths[name] = float(lengths(detectors, draw, runs, seed).mean())
         if name == "normal":
             for shift in SHIFTS:
@@ -122,7 +122,7 @@ def costs() -> dict[str, float]:
     values = np.random.default_rng(0).standard_normal(3000).tolist()
     reference_N = np.random.default_rng(1).standard_normal(1000)
     found = {}
-    for kind, config in ((kind, made()) for kind, made in KINDS.items()):
+    for kind, config in ((kind, made()) for kind, made in OF_NUMBERS.items()):
         detector = Detector(config, reference_N[: config.size(1000)], math.inf)
         found[kind] = microseconds(detector.update, values)
     adwin = Detector(AdwinConfig(), reference_N, math.log(1 / 0.002))
@@ -135,7 +135,7 @@ def costs() -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=sorted(OF_NUMBERS), default=list(OF_NUMBERS))
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--calibrations", type=int, default=4)
     parser.add_argument("--no-run-lengths", action="store_true", help="Costs only.")

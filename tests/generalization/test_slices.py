@@ -33,7 +33,7 @@ def test_a_planted_slice_is_found_and_confirmed() -> None:
 
 
 def test_on_clean_data_one_is_confirmed_in_alpha_of_all_cases_at_most() -> None:
-    """200 data sets at 0.1, of which 0.1 have a standard error of 2 points; the search itself always finds something."""
+    """Of 200 data sets 0.1 have a standard error of 2 points; the search itself nearly always finds something."""
     rng = np.random.default_rng(1)
     confirmed, tempting = 0, 0
     for _ in range(200):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raysafe.monitoring.detectors.kinds import KINDS
+from raysafe.monitoring.detectors.kinds import OF_NUMBERS
 from tests.bench.detectors import STATED, costs, measure, table
 from tests.verify.readme import publish
 
@@ -16,7 +16,7 @@ CALIBRATIONS = 8
 @pytest.mark.slow
 def test_detectors_keep_their_run_length_and_find_shifts() -> None:
     """400 run lengths or more of each kind on each stream; a mean of so many has an error of 5%, of 1,600 of 2.5%."""
-    measured = [measure(kind, RUNS.get(kind, 1600), CALIBRATIONS) for kind in KINDS]
+    measured = [measure(kind, RUNS.get(kind, 1600), CALIBRATIONS) for kind in OF_NUMBERS]
     for found in measured:
         for stream, length in found.run_lengths.items():
             assert length == pytest.approx(STATED, rel=0.2), (found.kind, stream)

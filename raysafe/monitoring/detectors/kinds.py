@@ -14,9 +14,10 @@ from raysafe.monitoring.detectors.ks import KsConfig
 from raysafe.monitoring.detectors.mmd import MmdConfig
 from raysafe.monitoring.detectors.psi import PsiConfig
 from raysafe.monitoring.detectors.robust_z import RobustZConfig
+from raysafe.monitoring.detectors.strangeness import EnergyScoreConfig, KnnConfig, MahalanobisConfig, MspConfig
 from raysafe.monitoring.detectors.threshold import ThresholdConfig
 
-KINDS: dict[str, type[ChartConfig]] = {
+OF_NUMBERS: dict[str, type[ChartConfig]] = {
     "threshold": ThresholdConfig,
     "robust_z": RobustZConfig,
     "ewma": EwmaConfig,
@@ -26,6 +27,14 @@ KINDS: dict[str, type[ChartConfig]] = {
     "mmd": MmdConfig,
     "adwin": AdwinConfig,
 }
+"""mmd takes rows of numbers as well, and psi names."""
+OF_ROWS: dict[str, type[ChartConfig]] = {
+    "msp": MspConfig,
+    "energy_score": EnergyScoreConfig,
+    "mahalanobis": MahalanobisConfig,
+    "knn": KnnConfig,
+}
+KINDS = OF_NUMBERS | OF_ROWS
 
 
 def chart_config(values: dict[str, Any], source: str = "detector") -> ChartConfig:

@@ -12,7 +12,7 @@ from scipy.stats import entropy, ks_2samp
 
 from raysafe.errors import ConfigError
 from raysafe.monitoring.detectors.detector import Detector, calibrate
-from raysafe.monitoring.detectors.kinds import KINDS, chart_config
+from raysafe.monitoring.detectors.kinds import OF_NUMBERS, chart_config
 from raysafe.monitoring.detectors.ks import KsConfig
 from raysafe.monitoring.detectors.mmd import MmdConfig
 from raysafe.monitoring.detectors.psi import PsiConfig
@@ -42,7 +42,7 @@ def alarms(detector: Detector, values: np.ndarray) -> list[int]:
     return [at for at, value in enumerate(values) if detector.update(value) is not None]
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(OF_NUMBERS))
 def test_a_shift_of_three_deviations_is_found(kind: str) -> None:
     rng = np.random.default_rng(1)
     detector = made(kind)
@@ -78,7 +78,7 @@ def test_a_change_of_spread_alone_is_found(kind: str) -> None:
 
 
 @given(
-    kind=st.sampled_from(sorted(KINDS)),
+    kind=st.sampled_from(sorted(OF_NUMBERS)),
     before=st.integers(0, 70),
     seed=st.integers(0, 2**16),
 )
@@ -92,7 +92,7 @@ def test_a_saved_detector_goes_on_as_the_one_that_was_saved(kind: str, before: i
 
 
 @given(
-    kind=st.sampled_from(sorted(set(KINDS) - {"adwin"})),
+    kind=st.sampled_from(sorted(set(OF_NUMBERS) - {"adwin"})),
     scale=st.floats(0.01, 100),
     shift=st.floats(-100, 100),
     seed=st.integers(0, 2**16),
@@ -103,7 +103,7 @@ def test_units_of_measurement_change_nothing(kind: str, scale: float, shift: flo
     assert alarms(made(kind), values) == alarms(made(kind, scale=scale, shift=shift), scale * values + shift)
 
 
-@given(kind=st.sampled_from(sorted(KINDS)), seed=st.integers(0, 2**16), factor=st.floats(1, 3))
+@given(kind=st.sampled_from(sorted(OF_NUMBERS)), seed=st.integers(0, 2**16), factor=st.floats(1, 3))
 def test_a_higher_limit_never_alarms_sooner(kind: str, seed: int, factor: float) -> None:
     values = np.random.default_rng(seed).standard_normal(150)
     values[50:] += 1.5

@@ -13,7 +13,7 @@ from raysafe.monitoring.detectors.chart import ChartConfig
 from raysafe.monitoring.detectors.cusum import CusumConfig
 from raysafe.monitoring.detectors.detector import calibrate
 from raysafe.monitoring.detectors.ewma import EwmaConfig
-from raysafe.monitoring.detectors.kinds import KINDS, chart_config
+from raysafe.monitoring.detectors.kinds import OF_NUMBERS, chart_config
 from raysafe.monitoring.detectors.run_length import average_run_length, limit_for, resampled
 from raysafe.monitoring.detectors.threshold import ThresholdConfig
 from tests.bench.detectors import STREAMS, calibrated, lengths
@@ -85,7 +85,7 @@ def test_a_limit_is_the_lowest_that_runs_long_enough() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "stream"),
-    [(kind, "heavy-tailed") for kind in sorted(KINDS)] + [("threshold", "counts"), ("psi", "counts")],
+    [(kind, "heavy-tailed") for kind in sorted(OF_NUMBERS)] + [("threshold", "counts"), ("psi", "counts")],
 )
 def test_a_stated_run_length_is_met_on_fresh_data_and_streams(kind: str, stream: str) -> None:
     """Run length 100 over 3 calibrations of 100 streams each: within 35%, which is four standard errors.
@@ -138,9 +138,9 @@ def test_blocks_are_values_in_a_row() -> None:
     assert (np.diff(drawn.reshape(5, 3, 10), axis=2) == 1).all()
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(OF_NUMBERS))
 def test_too_little_calibration_data_is_refused_with_what_is_needed(kind: str) -> None:
-    config = KINDS[kind]()
+    config = OF_NUMBERS[kind]()
     with pytest.raises(ConfigError, match=f"{kind} needs {config.needed(500):,} calibration values"):
         calibrate(config, np.arange(config.needed(500) - 1.0))
 
