@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
 import tyro
+import yaml
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +44,9 @@ def run_job(job_class: type[Job], argv: list[str], *, positional: str | None = N
 def parse_job(job_class: type[Job], argv: list[str], config: str | None) -> Job:
     """A job from flags over the settings of a YAML file; raises ConfigError, or SystemExit after --help."""
     values = read_yaml(config, job_class.job) if config else {}
+    named, argv = _take_named(argv, _named(job_class))
+    for table, entries in named.items():
+        values[table] = {**(values.get(table) or {}), **entries}
     default, markers = _with_inner_flags(_defaults(job_class, values, config or "the command line"), argv)
     said = io.StringIO()
     try:
@@ -60,7 +64,8 @@ def parse_job(job_class: type[Job], argv: list[str], config: str | None) -> Job:
             _refuse(said.getvalue(), argv, list(_flags(job_class)), _tables(job_class))
         raise
     sys.stderr.write(said.getvalue())
-    sources = [*([config] if config else []), *(["the command line"] if argv or not config else [])]
+    given = argv or named or not config
+    sources = [*([config] if config else []), *(["the command line"] if given else [])]
     return job_class.parse(plain(job), " and ".join(sources))
 
 
@@ -121,6 +126,28 @@ def _take_own(argv: list[str]) -> tuple[dict[str, str], list[str]]:
             raise ConfigError(f"{flag} needs a {_OWN[flag]}")
         own[flag] = found
     return own, rest
+
+
+def _take_named(argv: list[str], tables: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Entries of fields of free names, `--env_config.level test`, their values read as YAML; and the rest."""
+    named: dict[str, dict[str, Any]] = {}
+    rest: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        table, dot, name = flag.removeprefix("--").partition(".")
+        table = table.replace("-", "_")
+        if not (flag.startswith("--") and dot and table in tables):
+            rest.append(argument)
+            continue
+        found = value if equals else next(arguments, None)
+        if not name or found is None:
+            raise ConfigError(f"{flag} needs a name and a value: --{table}.NAME VALUE")
+        try:
+            named.setdefault(table, {})[name] = yaml.safe_load(found)
+        except yaml.YAMLError:
+            raise ConfigError(f"{flag} must be a value as YAML has it, got {found!r} (the command line)") from None
+    return named, rest
 
 
 def _defaults(job_class: type[Job], values: dict[str, Any], source: str) -> Job:
@@ -184,8 +211,13 @@ def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _tables(model: type[BaseModel]) -> list[str]:
-    """Fields of free names, which have no flags."""
+    """Fields of free names, which have no flags of their own."""
     return [name for name, field in model.model_fields.items() if get_origin(field.annotation) is dict]
+
+
+def _named(model: type[BaseModel]) -> list[str]:
+    """Those of them that take any value, by `--FIELD.NAME VALUE`."""
+    return [name for name in _tables(model) if get_args(model.model_fields[name].annotation)[1] is Any]
 
 
 _NUMBERS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}
@@ -266,7 +298,9 @@ def _unknown(text: str, argv: Sequence[str], known: Sequence[str], tables: Seque
 def _description(job_class: type[Job]) -> str:
     doc = inspect.cleandoc(job_class.__doc__ or "")
     preset = Path("jobs", "presets", f"{job_class.job.replace('-', '_')}_tiny.yaml")
+    tables = "".join(f" --{name}.NAME VALUE sets an entry of {name}." for name in _named(job_class))
     return (
-        f"{doc}\n\n--config FILE reads settings from YAML, flags override them; --resume DIR goes on with a run.\n"
+        f"{doc}\n\n--config FILE reads settings from YAML, flags override them; --resume DIR goes on with a run."
+        f"{tables}\n"
         f"Example: raysafe {job_class.job} --config {preset}"
     )

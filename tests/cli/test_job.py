@@ -11,6 +11,7 @@ from raysafe.alignment.dpo import DPOJob
 from raysafe.cli.job import parse_job
 from raysafe.cli.main import main
 from raysafe.errors import ConfigError
+from raysafe.rl.job import RLJob
 
 GIVEN = ["--model", "preset:tiny", "--data", "rows.jsonl"]
 BAD_FLAGS = [
@@ -97,6 +98,18 @@ def test_low_rank_adapters_have_flags(tmp_path: Path) -> None:
     plain = parse_job(DPOJob, GIVEN, None)
     assert isinstance(plain, DPOJob)
     assert plain.lora is None
+
+
+def test_entries_of_an_environments_settings_have_flags_over_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("job: rl\nenv: raysafe/SideEffects-v0\nenv_config: {level: big, waves: 1}\n")
+    job = parse_job(RLJob, ["--env_config.waves", "0.5", "--env-config.record=null"], str(file))
+    assert isinstance(job, RLJob)
+    assert job.env_config == {"level": "big", "waves": 0.5, "record": None}
+    with pytest.raises(ConfigError, match=r"--env_config\.waves needs a name and a value"):
+        parse_job(RLJob, ["--env_config.waves"], str(file))
+    with pytest.raises(ConfigError, match=r"must be a value as YAML has it, got '\['"):
+        parse_job(RLJob, ["--env_config.waves", "["], str(file))
 
 
 def test_settings_that_clash_name_the_file_and_the_command_line(tmp_path: Path) -> None:
