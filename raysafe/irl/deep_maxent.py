@@ -7,7 +7,6 @@ is the linear method, by another optimiser.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -16,15 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raysafe.data.trajectories import Trajectory
-from raysafe.errors import ConfigError, DataError, TrainingError
-from raysafe.irl.demonstrations import Demonstrated, demonstrated, population
+from raysafe.errors import DataError, TrainingError
+from raysafe.irl.demonstrations import Demonstrated
 from raysafe.irl.features import Features
 from raysafe.irl.reward import Reward
 from raysafe.irl.settings import DeepMaxEntSettings
 from raysafe.irl.soft import SoftPlan, soft_plan
+from raysafe.irl.soft_method import SoftMethod
 from raysafe.rl.mdp import Floats, TabularMDP
-from raysafe.rl.planning import check
 from raysafe.runtime.bar import Bar
 
 
@@ -45,7 +43,7 @@ class DeepReport:
         )
 
 
-class DeepMaxEntIRL:
+class DeepMaxEntIRL(SoftMethod[DeepReport]):
     """features: (S, F) or (S, A, F), dense; each is scaled to mean 0 and deviation 1 before the network sees it."""
 
     def __init__(
@@ -56,9 +54,8 @@ class DeepMaxEntIRL:
         horizon: int | None = None,
         settings: DeepMaxEntSettings | None = None,
     ) -> None:
-        check(gamma, horizon)
-        self.mdp, self.gamma, self.horizon = mdp, gamma, horizon
         self.settings = settings or DeepMaxEntSettings()
+        super().__init__(mdp, gamma, horizon, self.settings.objective)
         features = Features(features_SF, mdp.states, mdp.actions)
         if features.sparse:
             raise DataError("a network reads dense features: give an array, not a sparse one")
@@ -66,39 +63,8 @@ class DeepMaxEntIRL:
         spread_F = rows.std(axis=0)
         self._of_actions = features.of_actions
         self._inputs = torch.from_numpy((rows - rows.mean(axis=0)) / np.where(spread_F > 0, spread_F, 1.0))
-        self._plan: SoftPlan | None = None
-        self._report: DeepReport | None = None
 
-    def fit(self, trajectories: Sequence[Trajectory]) -> Reward:
-        """The reward of what was demonstrated; raises DataError for what can't have happened in the MDP."""
-        return self._fit(demonstrated(self.mdp, trajectories, self.gamma, self.horizon, self.settings.objective))
-
-    def fit_occupancy(self, visits_SA: Floats) -> Reward:
-        """The reward of a whole population, given by its discounted visits from the MDP's initial states."""
-        return self._fit(population(self.mdp, visits_SA, self.gamma, self.horizon))
-
-    def policy(self) -> Floats:
-        """Soft-optimal for the reward that was found: (S, A), or with a horizon (T, S, A)."""
-        return self._found.policy
-
-    def occupancy(self) -> Floats:
-        """(S, A): discounted visits of that policy from the MDP's initial states."""
-        return self._found.visits(self.mdp.initial_S if self.horizon is None else self.mdp.initial_S[None])
-
-    @property
-    def report(self) -> DeepReport:
-        """How the training ended."""
-        if self._report is None:
-            raise ConfigError("nothing has been fitted yet: call fit first")
-        return self._report
-
-    @property
-    def _found(self) -> SoftPlan:
-        if self._plan is None:
-            raise ConfigError("nothing has been fitted yet: call fit first")
-        return self._plan
-
-    def _fit(self, shown: Demonstrated) -> Reward:
+    def _search(self, shown: Demonstrated) -> tuple[Reward, SoftPlan, DeepReport]:
         settings, plan, first = self.settings, None, 0.0
         net = _network(self._inputs.shape[1], settings)
         optimiser = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
@@ -122,11 +88,10 @@ class DeepMaxEntIRL:
                 optimiser.step()
                 schedule.step()
                 bar.show(iteration + 1, f"objective {objective:.4g}")
-        self._plan = plan
-        self._report = DeepReport(first, objective, float(np.abs(ahead_SA).max()), settings.iterations)
-        return Reward.of_table(
+        reward = Reward.of_table(
             rewards_SA.copy(), learned_by="deep maximum entropy", gamma=self.gamma, horizon=self.horizon
         )
+        return reward, plan, DeepReport(first, objective, float(np.abs(ahead_SA).max()), settings.iterations)
 
     def _rewards(self, net: nn.Module) -> Tensor:
         """(S, A)."""

@@ -16,16 +16,33 @@ from raysafe.config import Config
 from raysafe.rl.mdp import Floats
 
 
-class NormalPrior(Config):
+class _Unbounded(Config):
+    @property
+    def bounds(self) -> None:
+        return None
+
+
+class _Bounded(Config):
+    low: float = Field(default=-1.0, description="Least weight.")
+    high: float = Field(default=1.0, description="Greatest weight.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return self.low, self.high
+
+
+class NormalPrior(_Unbounded):
     """Around a mean."""
 
     kind: Literal["normal"] = "normal"
     mean: float = Field(default=0.0, description="Mean of each weight.")
     scale: float = Field(default=1.0, gt=0, description="Standard deviation of each weight.")
-
-    @property
-    def bounds(self) -> None:
-        return None
 
     def log_density(self, weights_F: Floats) -> Floats:
         """Element-wise, normalised."""
@@ -39,16 +56,12 @@ class NormalPrior(Config):
         return rng.normal(self.mean, self.scale, shape)
 
 
-class LaplacePrior(Config):
+class LaplacePrior(_Unbounded):
     """Most weights near a mean, some far from it."""
 
     kind: Literal["laplace"] = "laplace"
     mean: float = Field(default=0.0, description="Median of each weight.")
     scale: float = Field(default=1.0, gt=0, description="Mean distance from the median.")
-
-    @property
-    def bounds(self) -> None:
-        return None
 
     def log_density(self, weights_F: Floats) -> Floats:
         """Element-wise, normalised."""
@@ -62,24 +75,12 @@ class LaplacePrior(Config):
         return rng.laplace(self.mean, self.scale, shape)
 
 
-class BetaPrior(Config):
+class BetaPrior(_Bounded):
     """Between bounds, with beta shapes; both 1 is uniform."""
 
     kind: Literal["beta"] = "beta"
-    low: float = Field(default=-1.0, description="Least weight.")
-    high: float = Field(default=1.0, description="Greatest weight.")
     alpha: float = Field(default=0.5, gt=0, description="Shape at the lower end.")
     beta: float = Field(default=0.5, gt=0, description="Shape at the upper end.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return self.low, self.high
 
     def log_density(self, weights_F: Floats) -> Floats:
         """Element-wise, normalised; -inf outside the bounds."""
@@ -98,22 +99,10 @@ class BetaPrior(Config):
         return self.low + (self.high - self.low) * rng.beta(self.alpha, self.beta, shape)
 
 
-class UniformPrior(Config):
+class UniformPrior(_Bounded):
     """Between bounds."""
 
     kind: Literal["uniform"] = "uniform"
-    low: float = Field(default=-1.0, description="Least weight.")
-    high: float = Field(default=1.0, description="Greatest weight.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return self.low, self.high
 
     def log_density(self, weights_F: Floats) -> Floats:
         """Element-wise, normalised; -inf outside the bounds."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 
 from raysafe.errors import ConfigError, DataError
 from raysafe.rl.envs.game import Game, game_table
+from raysafe.rl.matrix_game import guarantees
 from raysafe.rl.mdp import Floats
 from raysafe.rl.planning import optimal
 
@@ -52,31 +51,3 @@ def exploitability(game: Game, gamma: float, first_SA: Floats, second_SB: Floats
     made = game_table(game)
     answers = [optimal(*made.against(second_SB, 0), gamma), optimal(*made.against(first_SA, 1), gamma)]
     return float(made.initial_S @ (answers[0].values + answers[1].values)) / 2
-
-
-def guarantees(payoff_SAB: Floats) -> tuple[Floats, Floats]:
-    """For each matrix game, the most that the row player can be sure of, and the strategy for it: (S,), (S, A).
-
-    Maximise the sum of v_s such that v_s <= (x_s P_s)_b in all columns b, x_s being a distribution.
-    """
-    states, rows, columns = payoff_SAB.shape
-    which = np.arange(states)
-    v = sparse.csr_array(
-        (np.ones(states * columns), (np.arange(states * columns), which.repeat(columns))),
-        shape=(states * columns, states),
-    )
-    x = sparse.block_diag([-payoff_AB.T for payoff_AB in payoff_SAB], format="csr")
-    total = sparse.kron(sparse.eye_array(states), np.ones((1, rows)))
-    found = linprog(
-        np.concatenate([np.zeros(states * rows), -np.ones(states)]),
-        A_ub=sparse.hstack([x, v], format="csr"),
-        b_ub=np.zeros(states * columns),
-        A_eq=sparse.hstack([total, sparse.csr_array((states, states))], format="csr"),
-        b_eq=np.ones(states),
-        bounds=[(0, None)] * (states * rows) + [(None, None)] * states,
-        method="highs",
-    )
-    if not found.success:
-        raise DataError(f"the matrix games have no solution: {found.message}")
-    strategy_SA = np.clip(found.x[: states * rows].reshape(states, rows), 0.0, None)
-    return found.x[states * rows :], strategy_SA / strategy_SA.sum(axis=1, keepdims=True)

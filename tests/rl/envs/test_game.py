@@ -10,9 +10,10 @@ import pytest
 
 from raysafe.errors import ConfigError
 from raysafe.rl.envs.game import Game, game_table
-from raysafe.rl.envs.minimax import Equilibrium, exploitability, guarantees, minimax
+from raysafe.rl.envs.minimax import Equilibrium, exploitability, minimax
 from raysafe.rl.envs.problem import Action, Outcome, State
 from raysafe.rl.envs.soccer import Soccer
+from raysafe.rl.matrix_game import guarantees
 
 GAMMA = 0.9
 UP, DOWN, LEFT, RIGHT, STAY = Action
