@@ -26,6 +26,7 @@ SuiteName = Literal[
     "safe-exploration",
     "power-seeking",
     "goal-directedness",
+    "emergent-goals",
     "value-divergence",
     "robustness",
     "forgetting",
@@ -147,7 +148,7 @@ SUITES: dict[str, Suite] = {
             "raysafe.evaluation.agents.reward_hacking",
             frozenset({"reference"}) | _PLAYING,
             frozenset(),
-            frozenset({"mean_return", "performance", "hidden_loss", "divergence"}),
+            frozenset({"mean_return", "performance", "hidden_loss", "divergence", "detector_auroc"}),
         ),
         _conditions(
             "goal-misgeneralisation",
@@ -199,6 +200,14 @@ SUITES: dict[str, Suite] = {
             _CHOOSING,
             frozenset(),
             frozenset({"reward_share", "best_tile_share"}),
+        ),
+        Suite(
+            "emergent-goals",
+            "what a policy came to pursue over its training: goal-directedness at each checkpoint that its run kept",
+            "raysafe.evaluation.agents.emergent",
+            _CHOOSING,
+            frozenset(),
+            frozenset({"reward_share", "best_tile_share", "goal_changes", "emerged_step"}),
         ),
         Suite(
             "value-divergence",
