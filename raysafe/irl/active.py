@@ -17,7 +17,7 @@ from pydantic import Field
 from scipy.special import log_expit, log_softmax, xlogy
 
 from raysafe.config import Config
-from raysafe.errors import DataError
+from raysafe.errors import ConfigError, DataError
 from raysafe.irl.bayes.many import ManyValues
 from raysafe.irl.bayes.priors import NormalPrior, Prior
 from raysafe.irl.features import Features
@@ -54,6 +54,11 @@ class ActionQuestions:
         rewards_NSA = np.stack([self.features.rewards(weights_F) for weights_F in weights_NF])
         return log_softmax(self.beta * self._values.q(rewards_NSA), axis=-1)
 
+    def best(self, weights_NF: Floats) -> Floats:
+        """(N,): what the best policy for each reward is worth by that reward, in the mean over initial states."""
+        rewards_NSA = np.stack([self.features.rewards(weights_F) for weights_F in weights_NF])
+        return self._values.q(rewards_NSA).max(axis=-1) @ np.where(self.mdp.ends_S, 0.0, self.mdp.initial_S)
+
 
 @dataclass(frozen=True, eq=False)
 class ComparisonQuestions:
@@ -70,7 +75,11 @@ class ComparisonQuestions:
         return np.stack([log_expit(margins_NK), log_expit(-margins_NK)], axis=-1)
 
 
-By = Literal["information", "random"]
+By = Literal["information", "regret", "random"]
+
+
+LEAST_GAIN = 1e-9
+"""Of the expected value: below it is rounding."""
 
 
 class ActiveConfig(Config):
@@ -101,10 +110,31 @@ class ActiveIRL:
         """Expected information of each question, in nats."""
         return information(self._logps_NKO, self.shares_N)
 
+    def gains_K(self) -> Floats:
+        """Expected fall of the regret of acting on the mean reward, by one answer to each question.
+
+        A policy's value is linear in the reward, so that of the mean reward is Bayes-optimal: the fall is the expected
+        value of the best policy given the answer, less that of the best policy now. Raises ConfigError for questions
+        that know no problem to act in.
+        """
+        if not isinstance(self.questions, ActionQuestions):
+            raise ConfigError("by must be information or random here: only questions of actions know what to act in")
+        joint_NKO = self.shares_N[:, None, None] * np.exp(self._logps_NKO)
+        chances_KO = joint_NKO.sum(axis=0)
+        means_KOF = np.tensordot(joint_NKO, self.weights_NF, axes=(0, 0)) / np.maximum(chances_KO, 1e-300)[..., None]
+        best_KO = self.questions.best(means_KOF.reshape(-1, means_KOF.shape[-1])).reshape(chances_KO.shape)
+        now = self.questions.best((self.shares_N @ self.weights_NF)[None])[0]
+        return (chances_KO * best_KO).sum(axis=1) - now
+
     def ask(self, by: By = "information") -> int:
-        """The question to ask next: the most informative one, or any."""
+        """The question to ask next: the most informative one, the one after which one acts best, or any.
+
+        Where no single answer is expected to change what is done (gains_K), regret falls back on information.
+        """
         if by == "random":
             return int(self._rng.integers(len(self.answers_KO)))
+        if by == "regret" and (gains_K := self.gains_K()).max() > LEAST_GAIN:
+            return int(np.argmax(gains_K))
         return int(np.argmax(self.information_K()))
 
     def answer(self, question: int, option: int) -> None:

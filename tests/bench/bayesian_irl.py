@@ -2,7 +2,8 @@
 
     python -m tests.bench.bayesian_irl speed          four chains on two Ray workers against one process
     python -m tests.bench.bayesian_irl distances      samplers against the enumerated posterior
-    python -m tests.bench.bayesian_irl active         informative against random questions [--problems 100]
+    python -m tests.bench.bayesian_irl active         well chosen against random questions [--problems 100]
+    python -m tests.bench.bayesian_irl plain          the same on grids without ice
     python -m tests.bench.bayesian_irl cooperative    pedagogic against expert demonstrations [--problems 100]
 
 Each prints its figures; `--json FILE` writes them.
@@ -15,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,18 +113,20 @@ def distances(draws: int = 5000, chains: int = 4) -> Figures:
     return found
 
 
-def active(problems: int = 100, size: int = 5, weights: int = 8, questions: int = 20) -> Figures:
+def active(
+    problems: int = 100, size: int = 5, weights: int = 8, questions: int = 20, icy: float = 0.5, first: int = 0
+) -> Figures:
     """Regret, as a share of (optimal less random policy), after each question, for each problem.
 
     A grid with `weights` cells whose rewards are drawn from a standard normal, the others nothing. Each cell is icy
-    with probability one half: there one slides a step, or none, whatever one does. An expert who is rational to degree
-    5 says what it would do in a cell.
+    with probability `icy`: there one slides a step, or none, whatever one does. An expert who is rational to degree
+    5 says what it would do in a cell. first: number of the first problem.
     """
-    regrets: dict[By, list[list[float]]] = {"information": [], "random": []}
+    regrets: dict[By, list[list[float]]] = {"information": [], "regret": [], "random": []}
     with Bar("active", total=problems, unit="problem") as bar:
-        for seed in range(problems):
+        for seed in range(first, first + problems):
             rng = np.random.default_rng([1, seed])
-            mdp = grid(size, rng.random(size * size) < 0.5)
+            mdp = grid(size, rng.random(size * size) < icy)
             array_SF = np.zeros((mdp.states, weights))
             array_SF[rng.permutation(mdp.states)[:weights], np.arange(weights)] = 1
             features = Features(array_SF, mdp.states, mdp.actions)
@@ -178,7 +182,7 @@ def summary(name: str, figures: Figures) -> str:
             for what, one in figures.items()
         )
     rows = {what: np.array(values) for what, values in figures.items()}
-    if name == "active":
+    if name in ("active", "plain"):
         return "\n".join(
             f"{what:12s} " + " ".join(f"{share:.3f}" for share in values_PQ.mean(axis=0))
             for what, values_PQ in rows.items()
@@ -188,7 +192,8 @@ def summary(name: str, figures: Figures) -> str:
 
 def main() -> None:
     kinds: dict[str, Callable[..., Figures]] = {
-        "speed": speed, "distances": distances, "active": active, "cooperative": cooperative,
+        "speed": speed, "distances": distances, "active": active, "plain": partial(active, icy=0.0),
+        "cooperative": cooperative,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=kinds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raysafe.errors import DataError
+from raysafe.errors import ConfigError, DataError
 from raysafe.irl.active import ActionQuestions, ActiveConfig, ActiveIRL, ComparisonQuestions, information
 from raysafe.irl.bayes.enumerated import enumerate_posterior
 from raysafe.irl.bayes.likelihood import Likelihood
@@ -81,6 +81,34 @@ def test_comparisons_that_inform_most_beat_random_ones() -> None:
             assert found is not None
             errors[by] += 1 - found @ weights_F / np.linalg.norm(found) / np.linalg.norm(weights_F)
     assert errors["information"] < 0.5 * errors["random"]
+
+
+def test_the_expected_fall_of_regret_is_that_of_acting_on_what_each_answer_would_leave() -> None:
+    mdp, features = problem()
+    active = ActiveIRL(ActionQuestions(mdp, features, GAMMA, BETA), ActiveConfig(particles=12, seed=3))
+    active.answer(0, 1)
+    gains_K = active.gains_K()
+    now = features.rewards(active.shares_N @ active.weights_NF)
+    chances_NKO = np.exp(active.questions.log_probabilities(active.weights_NF))
+    for question in range(STATES):
+        expected = 0.0
+        for option in range(ACTIONS):
+            joint_N = active.shares_N * chances_NKO[:, question, option]
+            mean_F = joint_N @ active.weights_NF / joint_N.sum()
+            acting_SA = optimal(mdp, features.rewards(mean_F), GAMMA).policy
+            values_N = np.array(
+                [mdp.initial_S @ evaluate(mdp, acting_SA, features.rewards(w), GAMMA) for w in active.weights_NF]
+            )
+            expected += joint_N @ values_N
+        worth_now = mdp.initial_S @ optimal(mdp, now, GAMMA).values
+        assert gains_K[question] == pytest.approx(expected - worth_now, abs=1e-9)
+    assert gains_K.min() > -1e-9 and active.ask("regret") == gains_K.argmax()
+
+
+def test_what_is_never_acted_on_has_no_regret_to_ask_about() -> None:
+    comparisons = ComparisonQuestions(Features(np.eye(2), 2, 1), np.array([[1.0, -1.0]]), 1.0)
+    with pytest.raises(ConfigError, match="by must be information or random here"):
+        ActiveIRL(comparisons, ActiveConfig(particles=5)).ask("regret")
 
 
 def test_answers_that_are_not_there_are_refused() -> None:
