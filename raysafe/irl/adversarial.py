@@ -42,12 +42,16 @@ class AdversarialExtension(Extension):
         demonstrations: Sequence[Trajectory],
         *,
         gamma: float,
+        steps: int,
         seed: int,
     ) -> None:
-        """Raises DataError for demonstrations without observations."""
+        """steps: of the environment, over which the discriminator's learning rate falls to 0.
+
+        Raises DataError for demonstrations without observations.
+        """
         if any(one.obs_T1D is None for one in demonstrations):
             raise DataError("adversarial imitation needs observations: the demonstrations have states alone")
-        self.settings, self.gamma, self.seed = settings, gamma, seed
+        self.settings, self.gamma, self.steps, self.seed = settings, gamma, steps, seed
         self.objective: Objective = objective
         self.demonstrations = list(demonstrations)
         self.replayed: deque[list[tuple[Trajectory, NDArray[Any]]]] = deque(maxlen=settings.replay)
@@ -112,6 +116,9 @@ class AdversarialExtension(Extension):
             log_probabilities(module, self.expert.obs_ND, self.expert_actions),
             log_probabilities(module, agent.obs_ND, actions_N),
         )
+        # two that learn against each other settle only where both step less and less
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * max(0.0, 1 - step / self.steps)
         figures = self.fit(agent, *logps)
         learners: Any = algorithm.learner_group
         learners.foreach_learner(_Update(self._arrays()))

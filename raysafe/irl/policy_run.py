@@ -84,7 +84,7 @@ class Imitation(RLJob):
     @classmethod
     def of(cls, job: IRLJob, demonstrations: Sequence[Trajectory]) -> Imitation:
         """Raises DataError for demonstrations that can't be imitated so."""
-        ppo = job.ppo or PPOSettings(schedule="constant")
+        ppo = job.ppo or PPOSettings()
         made = cls(
             env=str(job.env),
             env_config=job.env_config,
@@ -103,6 +103,7 @@ class Imitation(RLJob):
             "gail" if job.method == "gail" else "airl",
             demonstrations,
             gamma=ppo.gamma,
+            steps=job.steps,
             seed=job.seed,
         )
         return made

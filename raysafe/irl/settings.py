@@ -34,7 +34,9 @@ class AdversarialSettings(Config):
         default="state-action", description="What g depends on; AIRL's reward transfers best where it is the state."
     )
     shaped: bool = Field(default=True, description="AIRL: take a learned potential h apart from the reward g.")
-    learning_rate: float = Field(default=3e-3, gt=0, allow_inf_nan=False, description="Of AdamW.")
+    learning_rate: float = Field(
+        default=3e-3, gt=0, allow_inf_nan=False, description="Of AdamW, falling to 0 at the last step."
+    )
     weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False, description="Of AdamW.")
     batch_size: int = Field(default=512, ge=1, description="Steps of each side in one update.")
     updates: int = Field(default=8, ge=1, description="Updates after each of the policy's iterations.")

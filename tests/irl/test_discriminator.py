@@ -125,4 +125,4 @@ def test_demonstrations_of_another_environment_are_refused(one: Trajectory, mess
 def test_states_alone_cannot_be_imitated_so() -> None:
     with pytest.raises(DataError, match="needs observations"):
         tabular = [Trajectory(states_T1=[0, 1], actions_T=[0])]
-        AdversarialExtension(AdversarialSettings(), "airl", tabular, gamma=0.9, seed=0)
+        AdversarialExtension(AdversarialSettings(), "airl", tabular, gamma=0.9, steps=1, seed=0)
