@@ -27,6 +27,8 @@ from raysafe.models.smoothed import check_samples
 MODEL_TYPE = "raysafe-mlp"
 _MOST_PARAMETERS = 1 << 28
 _FEWEST_STD = 1e-8
+FORBIDDEN = -1e9
+"""Score of an action that a mask forbids: a probability of 0, whose gradient is finite."""
 Activation = Literal["relu", "tanh", "silu", "gelu", "elu"]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -79,10 +81,18 @@ class DiscreteHead(Config):
     scores: Literal["logits", "values"] = Field(
         default="logits", description="What the outputs are: logits of a distribution, or values of actions."
     )
+    masked: bool = Field(
+        default=False,
+        description="The last inputs, one an action, are a mask: 1 where it is allowed, 0 where it is never taken.",
+    )
 
     @property
     def outputs(self) -> int:
         return self.actions
+
+    def allowed(self, raw_BA: Tensor, inputs_BD: Tensor) -> Tensor:
+        """The outputs, in which an action that the mask forbids has the score FORBIDDEN."""
+        return torch.where(inputs_BD[:, -self.actions :] > 0.5, raw_BA, FORBIDDEN) if self.masked else raw_BA
 
 
 class GaussianHead(Config):
@@ -153,6 +163,8 @@ class MlpConfig(Config):
         # a config must not make a reader ask for all memory
         if sum(a * b for a, b in self.layers) > _MOST_PARAMETERS:
             raise ValueError(f"the layers hold more than {_MOST_PARAMETERS:,} weights: this format is for small models")
+        if isinstance(self.head, DiscreteHead) and self.head.masked and self.inputs <= self.head.actions:
+            raise ValueError(f"a masked head needs inputs besides the mask of {self.head.actions}, got {self.inputs}")
         if self.clip is not None and not self.normalise:
             raise ValueError("clip is for normalised inputs, and has no effect without normalise: leave it out")
         return self
@@ -199,7 +211,8 @@ class Mlp(nn.Module):
             hidden_BD = hidden_BD.clamp(-self.config.clip, self.config.clip)
         for layer in self.layers[:-1]:
             hidden_BD = _ACTIVATIONS[self.config.activation](layer(hidden_BD))
-        return self.layers[-1](hidden_BD)
+        raw_BK, head = self.layers[-1](hidden_BD), self.config.head
+        return head.allowed(raw_BK, inputs_BD) if isinstance(head, DiscreteHead) else raw_BK
 
 
 def save_mlp(model: Mlp, folder: str | Path) -> None:

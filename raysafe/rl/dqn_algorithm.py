@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from ray.rllib.algorithms.dqn import DQN
-from ray.rllib.algorithms.dqn.dqn_learner import QF_LOSS_KEY, QF_MEAN_KEY, TD_ERROR_MEAN_KEY
+from ray.rllib.algorithms.dqn.dqn_learner import (
+    QF_LOSS_KEY,
+    QF_MEAN_KEY,
+    QF_NEXT_PREDS,
+    QF_PREDS,
+    QF_TARGET_NEXT_PREDS,
+    TD_ERROR_MEAN_KEY,
+)
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -27,7 +34,7 @@ from ray.rllib.utils.metrics import (
 )
 from torch.nn import functional as F
 
-from raysafe.rl.learner import LeanLearner
+from raysafe.rl.learner import Batch, LeanLearner
 from raysafe.rl.memory import Memory
 
 COLUMNS = {
@@ -99,15 +106,35 @@ class ArrayDQN(DQN):
 
 
 class DQNLearner(LeanLearner, DQNTorchLearner):
-    """The loss of DQNTorchLearner for a batch of arrays, less the figures that nobody reads."""
+    """The loss of DQNTorchLearner for a batch of arrays, less the figures that nobody reads, and with the target
+    network, which stands still meanwhile, asked once an update instead of once a gradient."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        module: Any = self.module[DEFAULT_MODULE_ID].unwrapped()
+        if "weights" in batch or module.num_atoms > 1 or Columns.STATE_IN in batch:
+            return batch
+        with torch.no_grad():
+            target_NA = module.forward_target({Columns.OBS: batch[Columns.NEXT_OBS]})[QF_PREDS]
+        return {**batch, QF_TARGET_NEXT_PREDS: target_NA}
+
+    def forward(self, module: Any, batch: Batch) -> dict[str, Any]:
+        if QF_TARGET_NEXT_PREDS not in batch:
+            return super().forward(module, batch)
+        module = module.unwrapped()
+        out = {QF_TARGET_NEXT_PREDS: batch[QF_TARGET_NEXT_PREDS]}
+        out[QF_PREDS] = module.compute_q_values({Columns.OBS: batch[Columns.OBS]})[QF_PREDS]
+        if module.uses_double_q:
+            with torch.no_grad():
+                out[QF_NEXT_PREDS] = module.compute_q_values({Columns.OBS: batch[Columns.NEXT_OBS]})[QF_PREDS]
+        return out
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
         if "weights" in batch or config.num_atoms > 1:
             return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
-        values_BA, target_BA = fwd_out["qf_preds"], fwd_out["qf_target_next_preds"]
+        values_BA, target_BA = fwd_out[QF_PREDS], fwd_out[QF_TARGET_NEXT_PREDS]
         values_B = values_BA.gather(1, batch[Columns.ACTIONS].long()[:, None])[:, 0]
         with torch.no_grad():
-            chosen_BA = fwd_out["qf_next_preds"] if config.double_q else target_BA
+            chosen_BA = fwd_out[QF_NEXT_PREDS] if config.double_q else target_BA
             best_B = target_BA.gather(1, chosen_BA.argmax(1, keepdim=True))[:, 0]
             going_B = torch.where(batch[Columns.TERMINATEDS], 0.0, config.gamma ** batch["n_step"])
             wanted_B = batch[Columns.REWARDS] + going_B * best_B

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -22,18 +21,21 @@ from raysafe.rl.advantages import gae
 from raysafe.rl.costs import COST, EPISODE_COST
 from raysafe.rl.multiplier import Multiplier, MultiplierSettings
 from raysafe.rl.ppo_learner import PPOLearner
+from raysafe.rl.ppo_module import HIDDEN_GAIN, VALUE_GAIN, PPOModule, orthogonal
 
 COST_TARGETS = "cost_targets"
 MULTIPLIER = "multiplier"
 
 
-class CostCritic(DefaultPPOTorchRLModule):
+class CostCritic(PPOModule):
     """PPO's policy and critic, and one more network whose head tells the cost to come."""
 
     def setup(self) -> None:
         super().setup()
         self.cost_encoder = self.catalog.actor_critic_encoder_config.base_encoder_config.build(framework="torch")
         self.cost_head = self.catalog.build_vf_head(framework="torch")
+        orthogonal(self.cost_encoder, HIDDEN_GAIN)
+        orthogonal(self.cost_head, HIDDEN_GAIN, last=VALUE_GAIN)
 
     def get_non_inference_attributes(self) -> list[str]:
         return [*super().get_non_inference_attributes(), "cost_encoder", "cost_head"]

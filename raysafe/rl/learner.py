@@ -78,6 +78,7 @@ class LeanLearner(TorchLearner):
         # once, and not for every minibatch as forward_train does: it walks through all submodules
         own: Any = self.module[DEFAULT_MODULE_ID]
         own.train()
+        whole = self.prepare(whole)
         size = len(next(iter(whole.values())))
         parts = list(minibatches(size, minibatch_size or size, num_epochs, shuffle=shuffle_batch_per_epoch))
         for number, part in enumerate(parts):
@@ -86,6 +87,14 @@ class LeanLearner(TorchLearner):
         self._log_steps_trained_metrics(made)
         self.after_gradient_based_update(timesteps=timesteps or {})
         return self.metrics.reduce()
+
+    def prepare(self, batch: Batch) -> Batch:
+        """What can be computed once for all gradients of an update joins its batch."""
+        return batch
+
+    def forward(self, module: Any, batch: Batch) -> dict[str, Any]:
+        """What the loss is computed from."""
+        return module._forward_train(batch)
 
     told = True
     """Whether a loss is to log its figures."""
@@ -107,7 +116,7 @@ class LeanLearner(TorchLearner):
     def learn(self, batch: Batch) -> None:
         """One optimiser step. Raises TrainingError where the gradient isn't finite, before it is taken."""
         module: Any = self.module[DEFAULT_MODULE_ID]
-        out = module._forward_train(batch)
+        out = self.forward(module, batch)
         loss: Any = self.compute_loss_for_module(
             module_id=DEFAULT_MODULE_ID,
             config=self.config.get_config_for_module(DEFAULT_MODULE_ID),

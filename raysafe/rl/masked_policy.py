@@ -10,18 +10,20 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.core.columns import Columns
 
+from raysafe.models.mlp import FORBIDDEN
 from raysafe.rl.lagrangian import CostCritic
+from raysafe.rl.ppo_module import PPOModule
 
 INTENDED = "intended_actions"
-FORBIDDEN = -1e9
-"""Logit of a forbidden action: a probability of 0 whose gradient is finite."""
 
 
-class MaskedPolicy(DefaultPPOTorchRLModule):
+class MaskedPolicy(PPOModule):
     """PPO's policy and critic; both see the mask as well."""
+
+    masks = True
+    """Read where it is exported."""
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         out = super()._forward(batch, **kwargs)

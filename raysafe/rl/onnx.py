@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raysafe.errors import ConfigError, ModelError
-from raysafe.models.mlp import Activation, GaussianHead
-from raysafe.rl.policy import Policy
+from raysafe.models.mlp import FORBIDDEN, Activation, DiscreteHead, GaussianHead
+from raysafe.rl.policy import Policy, apart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,8 +44,8 @@ def check_onnx(policy: Policy, path: str | Path, observations_BD: NDArray[Any] |
     obs_BD = random_observations(policy) if observations_BD is None else np.asarray(observations_BD, dtype=np.float32)
     actions, outputs_BK = run_onnx(path, obs_BD)
     wanted_BK = policy.outputs(obs_BD)
-    limit = _TOLERANCE * max(1.0, float(np.abs(wanted_BK).max()))
-    off = float(np.abs(outputs_BK - wanted_BK).max())
+    off, size = apart(outputs_BK, wanted_BK)
+    limit = _TOLERANCE * max(1.0, size)
     wanted = policy.decide(wanted_BK).actions
     if isinstance(policy.head, GaussianHead):
         differ = bool(np.abs(actions - wanted).max() > limit * max(1.0, float(np.abs(wanted).max())))
@@ -70,11 +70,15 @@ def run_onnx(path: str | Path, observations_BD: NDArray[Any]) -> tuple[NDArray[A
 
 def random_observations(policy: Policy, count: int = _CHECKS) -> NDArray[np.float32]:
     """(B, D): around the mean that the policy normalises by, twice as wide as its deviation."""
-    network = policy.network
-    obs_BD = np.random.default_rng(0).normal(scale=2.0, size=(count, network.config.inputs))
+    network, draw = policy.network, np.random.default_rng(0)
+    obs_BD = draw.normal(scale=2.0, size=(count, network.config.inputs))
     if network.config.normalise:
         mean_D, std_D = (network.observation.get_buffer(name).cpu().numpy() for name in ("mean", "std"))
         obs_BD = obs_BD * std_D + mean_D
+    if isinstance(policy.head, DiscreteHead) and policy.head.masked:
+        mask_BA = draw.random((count, policy.head.actions)) < 0.5
+        mask_BA[np.arange(count), draw.integers(policy.head.actions, size=count)] = True
+        obs_BD[:, -policy.head.actions :] = mask_BA
     return obs_BD.astype(np.float32)
 
 
@@ -116,12 +120,13 @@ def _graph(onnx: Any, policy: Policy) -> Any:
         graph.add("Div", graph.constant("observation.std", buffer("std").cpu().numpy()))
     if config.clip is not None:
         graph.add("Clip", graph.constant("clip.low", -config.clip), graph.constant("clip.high", config.clip))
+    masked = isinstance(head, DiscreteHead) and head.masked
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
     for number in range(len(network.layers)):
         names = (f"layers.{number}.weight", f"layers.{number}.bias")
         final = number == len(network.layers) - 1
         parts = [graph.constant(name, weights[name]) for name in names]
-        graph.add("Gemm", *parts, transB=1, to="outputs" if final else None)
+        graph.add("Gemm", *parts, transB=1, to="outputs" if final and not masked else None)
         if not final and config.activation == "silu":
             # opset 20 has no node of its own for it
             value = graph.last
@@ -129,6 +134,8 @@ def _graph(onnx: Any, policy: Policy) -> Any:
             graph.add("Mul", value)
         elif not final:
             graph.add(_ACTIVATIONS[config.activation])
+    if isinstance(head, DiscreteHead) and head.masked:
+        _masked(graph, head, config.inputs)
     if isinstance(head, GaussianHead):
         _continuous(graph, head)
         kind, shape = onnx.TensorProto.FLOAT, ["batch", len(head.low)]
@@ -146,6 +153,15 @@ def _graph(onnx: Any, policy: Policy) -> Any:
         onnx.helper.set_model_props(model, {"policy": json.dumps(policy.card.model_dump(mode="json"))})
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _masked(graph: _Graph, head: DiscreteHead, inputs: int) -> None:
+    """Where the observation's last numbers are above 0.5 the scores, else FORBIDDEN."""
+    scores, graph.last = graph.last, "observation"
+    ends = graph.ints("mask.from", [inputs - head.actions]), graph.ints("mask.to", [inputs])
+    graph.add("Slice", *ends, graph.ints("mask.axis", [1]))
+    graph.add("Greater", graph.constant("mask.half", 0.5))
+    graph.add("Where", scores, graph.constant("mask.forbidden", FORBIDDEN), to="outputs")
 
 
 def _continuous(graph: _Graph, head: GaussianHead) -> None:

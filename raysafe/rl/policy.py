@@ -23,7 +23,16 @@ from pydantic import Field
 
 from raysafe.config import Config
 from raysafe.errors import ConfigError, ModelError
-from raysafe.models.mlp import ClassifierHead, DiscreteHead, GaussianHead, Mlp, ScalarHead, load_mlp, save_mlp
+from raysafe.models.mlp import (
+    FORBIDDEN,
+    ClassifierHead,
+    DiscreteHead,
+    GaussianHead,
+    Mlp,
+    ScalarHead,
+    load_mlp,
+    save_mlp,
+)
 
 CARD = "policy.json"
 LOG_STD_LIMIT = 20.0
@@ -160,6 +169,8 @@ class Policy:
             return Actions(self._continuous(self.head, outputs_BK, None if deterministic else draw))
         scores_BA = outputs_BK.astype(np.float64)
         best_B = scores_BA.argmax(axis=1)
+        if self.head.masked and (scores_BA.max(axis=1) <= FORBIDDEN).any():
+            raise ModelError("an observation's mask allows no action: its last numbers are 1 for each that is allowed")
         if self.head.scores == "values":
             return Actions(best_B, values_BA=scores_BA)
         weights_BA = np.exp(scores_BA - scores_BA.max(axis=1, keepdims=True))
@@ -177,6 +188,15 @@ class Policy:
             log_std_BK = outputs_BK[:, parts:].astype(np.float64).clip(-LOG_STD_LIMIT, LOG_STD_LIMIT)
             raw_BK = raw_BK + np.exp(log_std_BK) * draw.standard_normal(raw_BK.shape)
         return head.action(torch.from_numpy(raw_BK)).numpy().astype(np.float32)
+
+
+def apart(found_BK: Floats, wanted_BK: Floats) -> tuple[float, float]:
+    """The largest difference of two networks' outputs, and the largest of those wanted; what both forbid aside."""
+    if found_BK.shape != wanted_BK.shape:
+        return math.inf, 0.0
+    forbidden_BK = (found_BK <= FORBIDDEN) & (wanted_BK <= FORBIDDEN)
+    differences_BK = np.where(forbidden_BK, 0.0, np.abs(found_BK - wanted_BK))
+    return float(differences_BK.max()), float(np.where(forbidden_BK, 0.0, np.abs(wanted_BK)).max())
 
 
 def save_policy(policy: Policy, folder: str | Path) -> None:

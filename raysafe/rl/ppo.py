@@ -52,8 +52,10 @@ class PPOSettings(Config):
     def config(self, job: RLJob) -> PPOConfig:
         """RLlib's config on its new API stack, less what every algorithm has."""
         from ray.rllib.algorithms.ppo import PPOConfig
+        from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
         from raysafe.rl.ppo_learner import PPOLearner
+        from raysafe.rl.ppo_module import PPOModule
 
         rate = self.learning_rate
         config = PPOConfig()
@@ -76,11 +78,12 @@ class PPOSettings(Config):
             grad_clip_by="global_norm",
         )
         config.rl_module(
+            rl_module_spec=RLModuleSpec(module_class=PPOModule),
             model_config={
                 "fcnet_hiddens": list(self.network.hidden),
                 "fcnet_activation": self.network.activation,
                 "vf_share_layers": self.shared,
-            }
+            },
         )
         return config
 

@@ -17,7 +17,7 @@ from torch import nn
 from raysafe.errors import ModelError
 from raysafe.models.mlp import Activation, DiscreteHead, GaussianHead, Mlp, MlpConfig
 from raysafe.rl.onnx import random_observations
-from raysafe.rl.policy import BoxSpace, DiscreteSpace, Policy, PolicyCard, Space
+from raysafe.rl.policy import BoxSpace, DiscreteSpace, Policy, PolicyCard, Space, apart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,7 +111,8 @@ def _card(given: dict[str, Any], head: DiscreteHead | GaussianHead, observations
 def _head(module: Any, actions: gym.Space[Any], scaled: bool) -> DiscreteHead | GaussianHead:
     space = space_of(actions)
     if isinstance(space, DiscreteSpace):
-        return DiscreteHead(actions=space.n, scores="logits" if hasattr(module, "pi") else "values")
+        scores = "logits" if hasattr(module, "pi") else "values"
+        return DiscreteHead(actions=space.n, scores=scores, masked=getattr(module, "masks", False))
     bounded = None not in (*space.low, *space.high)
     return GaussianHead(low=space.low, high=space.high, spread=True, scaled=scaled and bounded)
 
@@ -240,8 +241,8 @@ def _check_same(policy: Policy, module: Any) -> None:
         else:
             wanted_BK = module.compute_q_values({"obs": ready_BD.to(device)})["qf_preds"].cpu().numpy()
     found_BK = policy.outputs(obs_BD)
-    off = float(np.abs(found_BK - wanted_BK).max()) if found_BK.shape == wanted_BK.shape else float("inf")
-    if not off <= _TOLERANCE * max(1.0, float(np.abs(wanted_BK).max())):
+    off, size = apart(found_BK, wanted_BK)
+    if not off <= _TOLERANCE * max(1.0, size):
         raise ModelError(
             f"the exported network's outputs differ from the trained one's by {off:.3g}: it isn't exported"
         )

@@ -212,6 +212,7 @@ def _config(job: SelfPlayJob, env: MultiAgentEnv) -> PPOConfig:
     from ray.tune.registry import register_env
 
     from raysafe.rl.past_self import LEARNER, Games, PastSelf, Seats, slot_name
+    from raysafe.rl.ppo_module import PPOModule
 
     register_env("raysafe-self-play", lambda settings: job.make_env())
     agents = [str(agent) for agent in env.possible_agents]
@@ -221,7 +222,9 @@ def _config(job: SelfPlayJob, env: MultiAgentEnv) -> PPOConfig:
         fcnet_activation=job.ppo.network.activation,
         vf_share_layers=job.ppo.shared,
     )
-    specs = {LEARNER: RLModuleSpec(observation_space=spaces[0], action_space=spaces[1], model_config=network)}
+    seen, done = spaces
+    learner = RLModuleSpec(PPOModule, observation_space=seen, action_space=done, model_config=network)
+    specs = {LEARNER: learner}
     for slot in range(job.slots):
         specs[slot_name(slot)] = RLModuleSpec(PastSelf, observation_space=spaces[0], action_space=spaces[1])
     config = job.ppo.config(job)  # type: ignore[arg-type]

@@ -74,6 +74,20 @@ def test_both_runners_make_the_same_episodes_of_a_policy_without_chance(modules:
         assert found == pytest.approx(wanted), name
 
 
+def test_a_policy_begins_by_choosing_all_actions_as_often(modules: Any, ppo: Any) -> None:
+    from raysafe.rl.ppo_module import orthogonal
+
+    _, runner, learner = ppo
+    obs = {"obs": modules.torch.randn(100, 4)}
+    for module in (runner.module, learner.module[modules.id]):
+        logits = module._forward_inference(obs)["action_dist_inputs"]
+        assert 0 < float(logits.detach().abs().max()) < 0.1
+    layer = modules.torch.nn.Linear(4, 9)
+    orthogonal(layer, 2.0)
+    assert modules.torch.allclose(layer.weight.T @ layer.weight, 4 * modules.torch.eye(4), atol=1e-5)
+    assert not layer.bias.any()
+
+
 def test_value_targets_are_those_of_rllibs_pipeline(modules: Any, ppo: Any) -> None:
     from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 
@@ -131,11 +145,16 @@ def test_dqns_loss_is_rllibs(modules: Any, double: bool) -> None:
         "terminateds": torch.rand(32) < 0.3,
         "n_step": torch.randint(1, 4, (32,)).float(),
     }
-    out = learner.module[modules.id].forward_train(batch)
-    given = {"module_id": modules.id, "config": config, "fwd_out": out}
-    ours = learner.compute_loss_for_module(batch=batch, **given)
-    theirs = learner.compute_loss_for_module(batch={**batch, "weights": torch.ones(32)}, **given)
+    module = learner.module[modules.id]
+    given = {"module_id": modules.id, "config": config}
+    prepared = learner.prepare(batch)
+    ours = learner.compute_loss_for_module(batch=prepared, fwd_out=learner.forward(module, prepared), **given)
+    out = module.forward_train(batch)
+    theirs = learner.compute_loss_for_module(batch={**batch, "weights": torch.ones(32)}, fwd_out=out, **given)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for own, wanted in zip(*(torch.autograd.grad(loss, learned) for loss in (ours, theirs)), strict=True):
+        assert torch.allclose(own, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_rows_that_are_pushed_at_once_count_as_one_after_another(modules: Any) -> None:

@@ -112,3 +112,19 @@ def test_what_is_done_has_the_masked_distribution() -> None:
     assert out["action_logp"][0].item() == pytest.approx(torch.log(exact_A[out["actions"][0]]).item(), abs=1e-5)
     best = runner.module.forward_inference({"obs": obs_BD[:1]})["action_dist_inputs"][0]
     assert (best[mask_A < 0.5] < -1e8).all()
+
+
+@pytest.mark.ray
+def test_a_masked_policy_is_exported_with_its_mask(tmp_path: Any) -> None:
+    """The exported policy, read back, does what RLlib's does: in each state, what the mask allows."""
+    from raysafe.rl.policy import load_policy, save_policy
+    from raysafe.rl.rllib_policy import policy_of
+
+    config = ppo_config(ISLAND, Masking(MaskingSettings(function=SHIELD)), train_batch_size_per_learner=500)
+    ((_, runner, episodes),) = iterations(config, 1)
+    spaces = runner.env.single_observation_space, runner.env.single_action_space
+    save_policy(policy_of(runner.module, runner._env_to_module, *spaces, {"env": ISLAND, "algorithm": "PPO"}), tmp_path)
+    policy = load_policy(tmp_path)
+    obs_BD = np.concatenate([np.asarray(episode.get_observations()) for episode in episodes]).astype(np.float32)
+    done_B = np.asarray(policy.act(obs_BD).actions)
+    assert (obs_BD[np.arange(len(done_B)), done_B - 5] == 1).all() and (obs_BD[:, -5:] == 0).any()

@@ -19,6 +19,7 @@ from tests.rl.test_policy import CARD, small
 HEADS = [
     DiscreteHead(actions=5),
     DiscreteHead(actions=3, scores="values"),
+    DiscreteHead(actions=4, masked=True),
     GaussianHead(low=(-2.0, 0.0), high=(2.0, 1.0), spread=True, scaled=True),
     GaussianHead(low=(None, -1.0), high=(0.5, None)),
 ]

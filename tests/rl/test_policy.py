@@ -60,6 +60,25 @@ def test_drawn_continuous_actions_are_gaussian_in_the_scaled_space() -> None:
     assert policy.act([[0.5, 0.0], [9.0, 0.0]]).actions.tolist() == [[2.5], [4.0]]
 
 
+def test_what_the_mask_forbids_is_never_taken_nor_drawn() -> None:
+    """Outputs are the first three inputs, the mask is the last three."""
+    network = Mlp(MlpConfig(inputs=6, head=DiscreteHead(actions=3, masked=True)))
+    weights = torch.cat([torch.eye(3), torch.zeros(3, 3)], dim=1)
+    network.load_state_dict({"layers.0.weight": weights, "layers.0.bias": torch.zeros(3)})
+    policy = Policy(network)
+    found = policy.act([[5.0, 1.0, 0.0, 0, 1, 1], [5.0, 1.0, 0.0, 1, 1, 1]])
+    assert found.actions.tolist() == [1, 0]
+    wanted_B3 = [[0.0, *softmax([1.0, 0.0])], softmax([5.0, 1.0, 0.0])]
+    assert found.probabilities_BA == pytest.approx(np.array(wanted_B3), abs=1e-6)
+    obs_BD = np.tile([5.0, 1.0, 0.0, 0, 1, 1], (500, 1))
+    drawn_B = policy.act(obs_BD, deterministic=False, generator=np.random.default_rng(0)).actions
+    assert set(drawn_B.tolist()) == {1, 2}
+    with pytest.raises(ModelError, match="mask allows no action"):
+        policy.act([[5.0, 1.0, 0.0, 0, 0, 0]])
+    with pytest.raises(ConfigError, match="needs inputs besides the mask of 3"):
+        MlpConfig.parse({"inputs": 3, "head": {"kind": "discrete", "actions": 3, "masked": True}})
+
+
 def test_one_seed_draws_the_same_actions() -> None:
     obs_BD = np.random.default_rng(3).normal(size=(40, 2))
     first, again, other = (
