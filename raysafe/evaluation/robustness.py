@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raysafe.errors import ConfigError
-from raysafe.evaluation.statistics import wilson_interval
 from raysafe.evaluation.suites import Figure, Findings
 from raysafe.records.digest import folder_digest
+from raysafe.records.statistics import wilson_interval
 from raysafe.records.versions import model_folder_of
 from raysafe.robustness.evaluate import SURVIVED, RobustnessSettings, evaluate_robustness
 from raysafe.robustness.hygiene import Check, checks

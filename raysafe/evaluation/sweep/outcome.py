@@ -14,9 +14,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from raysafe.errors import ConfigError
-from raysafe.evaluation.statistics import mean_interval
 from raysafe.evaluation.sweep.ledger import Trial
 from raysafe.evaluation.sweep.space import Settings, label
+from raysafe.records.statistics import mean_interval
 from raysafe.runtime.pareto import non_dominated
 from raysafe.runtime.run import Run
 
