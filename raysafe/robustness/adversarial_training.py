@@ -70,6 +70,11 @@ class RobustLearner(Learner):
         """start: the folder of a classifier to go on from."""
         self.defence, self.network, self.start, self.seed = defence, network, start, seed
         self.shape = network.image if isinstance(network, VisionConfig) else (network.inputs,)
+        self.ramp = 1.0
+        """Share of epsilon at this step."""
+
+    def before_step(self, step: int, total_steps: int) -> None:
+        self.ramp = self.defence.ramp(step, total_steps)
 
     def build(self) -> nn.Module:
         if self.start is not None:
@@ -164,8 +169,8 @@ class AdversarialLearner(RobustLearner):
 
     def worst(self, network: nn.Module, x: Tensor, y_B: Tensor) -> Tensor:
         """The inputs on which a step is taken."""
-        defence = self.defence
-        start = random_start(x, defence.norm, defence.epsilon)
+        defence, epsilon = self.defence, self.ramp * self.defence.epsilon
+        start = random_start(x, defence.norm, epsilon)
 
         def loss_of(logits_BK: Tensor) -> Tensor:
             return cross_entropy(logits_BK, y_B, reduction="sum")
@@ -179,9 +184,8 @@ class AdversarialLearner(RobustLearner):
                 return kl_divergence(clean_BK, logits_BK)
 
         steps = 1 if defence.method == "fast" else defence.steps
-        return climb(
-            network, x, start, loss_of, norm=defence.norm, epsilon=defence.epsilon, step=defence.step, steps=steps
-        )
+        step = self.ramp * defence.step
+        return climb(network, x, start, loss_of, norm=defence.norm, epsilon=epsilon, step=step, steps=steps)
 
     def validate(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
         loss, metrics = super().validate(module, batch)
@@ -220,6 +224,7 @@ class FreeLearner(RobustLearner):
         self.carried: Tensor | None = None
 
     def before_step(self, step: int, total_steps: int) -> None:
+        super().before_step(step, total_steps)
         self.changes = []
 
     def train(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
@@ -237,11 +242,10 @@ class FreeLearner(RobustLearner):
     def after_step(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         super().after_step(module, optimizer)
         moved = []
+        defence = self.defence
+        epsilon, step = self.ramp * defence.epsilon, self.ramp * defence.step
         for x, points in self.changes:
             assert points.grad is not None
-            defence = self.defence
-            after = stepped(
-                points.detach(), points.grad, x, norm=defence.norm, epsilon=defence.epsilon, step=defence.step
-            )
+            after = stepped(points.detach(), points.grad, x, norm=defence.norm, epsilon=epsilon, step=step)
             moved.append(after - x)
         self.carried = torch.cat(moved)

@@ -26,12 +26,7 @@ class CertifiedLearner(RobustLearner):
 
     def __init__(self, defence: Defence, network: NetworkConfig, *, start: str | None = None, seed: int = 0) -> None:
         super().__init__(defence, network, start=start, seed=seed)
-        self.ramp = 0.0
-        """Share of epsilon at this step."""
         self.traced: tuple[nn.Module, Graph] | None = None
-
-    def before_step(self, step: int, total_steps: int) -> None:
-        self.ramp = self.defence.schedule.ramp(step, total_steps)
 
     def train(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
         logits_BK = module(batch.x)

@@ -20,7 +20,7 @@ _READ: dict[str, tuple[Method, ...]] = {
     "sigma": ("noise",),
     "weight_perturbation": ("pgd", "trades", "mart", "fast"),
     "collapse": ("fast",),
-    "schedule": CERTIFIED,
+    "schedule": ("pgd", "trades", "mart", "fast", "free", *CERTIFIED),
     "clean_weight": CERTIFIED,
 }
 """Settings that only some methods read."""
@@ -43,7 +43,7 @@ class Network(Config):
 
 
 class Schedule(Config):
-    """Of certified training, as shares of all steps: plain training, then epsilon grows from 0, then it stays."""
+    """As shares of all steps: plain training, then epsilon grows from 0, then it stays."""
 
     start: float = Field(default=0.1, ge=0, lt=1, description="Where epsilon begins to grow.")
     end: float = Field(default=0.6, gt=0, le=1, description="Where it has reached its whole size.")
@@ -104,7 +104,11 @@ class Defence(Config):
         lt=1,
         description="Fall of robust accuracy below its best, while FGSM still fails, at which fast training stops.",
     )
-    schedule: Schedule = Field(default=Schedule(), description="How epsilon grows in certified training.")
+    schedule: Schedule | None = Field(
+        default=None,
+        description="How epsilon grows; whole from the first step by default, from 0.1 to 0.6 of the steps in "
+        "certified training.",
+    )
     clean_weight: float = Field(
         default=0.5, ge=0, le=1, description="Share of the clean loss in certified training's, once epsilon is whole."
     )
@@ -130,6 +134,11 @@ class Defence(Config):
         if self.step_size is not None:
             return self.step_size
         return self.epsilon * {"fast": 1.25, "free": 1.0}.get(self.method, 2.5 / self.steps)
+
+    def ramp(self, step: int, total_steps: int) -> float:
+        """Share of epsilon at a step."""
+        schedule = self.schedule or (Schedule() if self.method in CERTIFIED else None)
+        return 1.0 if schedule is None else schedule.ramp(step, total_steps)
 
     @property
     def divergence_weight(self) -> float:

@@ -27,7 +27,7 @@ from raysafe.robustness.adversarial_training import (
 from raysafe.robustness.averaging import Averaged
 from raysafe.robustness.inner_attack import climb, random_start
 from raysafe.robustness.job import AdversarialJob, learner_of, parts_of
-from raysafe.robustness.settings import Defence
+from raysafe.robustness.settings import Defence, Schedule
 from raysafe.robustness.weight_perturbation import forward_with, worst_weights
 
 LINEAR = MlpConfig(inputs=3, head=ClassifierHead(labels=("a", "b")))
@@ -146,6 +146,17 @@ def test_free_training_carries_its_perturbation_one_step_up_the_loss_at_a_time()
     loss, _ = learner.loss(network, batch)
     worst = batch.x + 0.05 * away_KD[batch.y_B].sign()
     torch.testing.assert_close(loss, cross_entropy(network(worst), batch.y_B, reduction="sum"))
+
+
+def test_epsilon_may_grow_while_training_goes_on() -> None:
+    defence = Defence(method="pgd", epsilon=0.2, schedule=Schedule(start=0.0, end=1.0))
+    learner = AdversarialLearner(defence, SMALL)
+    network, batch = learner.build(), learner.collate(table(IMAGES))
+    sizes = []
+    for step in (0, 5, 10):
+        learner.before_step(step, 10)
+        sizes.append(float((learner.worst(network, batch.x, batch.y_B) - batch.x).abs().max()))
+    assert sizes == pytest.approx([0.0, 0.1, 0.2], abs=1e-6)
 
 
 def test_only_a_fall_that_fgsm_does_not_see_is_a_collapse() -> None:

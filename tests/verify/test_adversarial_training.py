@@ -13,6 +13,14 @@ from raysafe.runtime.run import Run
 from tests.verify.shell import Shell
 
 ATTACK = PGD(steps=100, restarts=5, seed=1)
+PRESET = "raysafe adversarial --config jobs/presets/adversarial_{}.yaml"
+PLAIN = (
+    "raysafe adversarial --method standard --data {} --epsilon {:g} --network.pooling {} --training.epochs 15 "
+    "--training.learning-rate 0.002"
+)
+POOLING = {"digits": "max", "mnist": "stride"}
+LEAST = {"digits": 0.77, "mnist": 0.6}
+"""What PGD-AT holds at the least."""
 
 
 def measured(run: Run, name: str, held: Labelled, epsilon: float) -> tuple[float, float]:
@@ -26,12 +34,20 @@ def measured(run: Run, name: str, held: Labelled, epsilon: float) -> tuple[float
 
 
 @pytest.mark.slow
-def test_adversarial_training_holds_where_plain_training_falls(shell: Shell) -> None:
-    rows = []
-    for data, epsilon in (("digits", 0.1), ("mnist", 0.2)):
-        preset = f"raysafe adversarial --config jobs/presets/adversarial_{data}.yaml"
-        for method, flags in (("standard", " --method standard --training.epochs 15"), ("PGD", "")):
-            run = shell.opened(shell.run(preset + flags, named=True))
-            held = load_labelled(str(run.folder.local_path(HELD_OUT)))
-            clean, robust = measured(run, "model", held, epsilon)
-            rows.append(f"| {data}, {epsilon:g} | {method} | {clean:.3f} | {robust:.3f} |")
+@pytest.mark.parametrize(("data", "epsilon"), [("digits", 0.1), ("mnist", 0.2)])
+def test_adversarial_training_holds_where_plain_training_falls(shell: Shell, data: str, epsilon: float) -> None:
+    found = {}
+    commands = {"plain training": PLAIN.format(data, epsilon, POOLING[data]), "PGD-AT": PRESET.format(data)}
+    for method, command in commands.items():
+        run = shell.opened(shell.run(command, named=True))
+        held = load_labelled(str(run.folder.local_path(HELD_OUT)))
+        found[method] = measured(run, "model", held, epsilon)
+    (plain_clean, plain_robust), (clean, robust) = found.values()
+    assert plain_clean >= 0.96 and clean >= 0.96
+    assert robust >= LEAST[data] and robust >= plain_robust + 0.15
+    rows = [f"| {method} | {a:.3f} | {b:.3f} |" for method, (a, b) in found.items()]
+    publish(
+        f"adversarial-training-{data}",
+        f"| {data}, {len(held)} held out | accuracy | under PGD-100, 5 restarts, L-inf {epsilon:g} |\n|---|---|---|\n"
+        + "\n".join(rows),
+    )
