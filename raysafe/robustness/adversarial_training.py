@@ -78,7 +78,10 @@ class RobustLearner(Learner):
 
     def build(self) -> nn.Module:
         if self.start is not None:
-            module: nn.Module = load_classifier(self.start).train()
+            found = load_classifier(self.start).train()
+            # of the same shape; its head may say now that it is served smoothed
+            found.config = self.network  # type: ignore[assignment]
+            module: nn.Module = found
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)

@@ -172,11 +172,13 @@ def network_of(job: AdversarialJob, train: Labelled) -> NetworkConfig:
     """The shape of the network to train."""
     import numpy as np
 
-    from raysafe.models.classifier import input_shape, labels_of, load_classifier
-    from raysafe.models.mlp import ClassifierHead
+    from raysafe.models.classifier import head_of, input_shape, labels_of, load_classifier
+    from raysafe.models.mlp import ClassifierHead, Smoothing
     from raysafe.models.vision import VisionConfig, default_stages
 
     shape = train.x.shape[1:]
+    # what was trained on noise is served under noise
+    smoothing = Smoothing(sigma=job.sigma) if job.sigma is not None else None
     if job.model is not None:
         model: Mlp | Vision = load_classifier(job.model)
         if input_shape(model) != shape or labels_of(model) != train.labels:
@@ -184,8 +186,8 @@ def network_of(job: AdversarialJob, train: Labelled) -> NetworkConfig:
                 f"model {job.model} takes inputs of {input_shape(model)} in the classes {', '.join(labels_of(model))}; "
                 f"{job.data} has {shape} in {', '.join(train.labels)}"
             )
-        return model.config
-    head, network = ClassifierHead(labels=train.labels), job.network
+        return model.config.model_copy(update={"head": head_of(model).model_copy(update={"smoothing": smoothing})})
+    head, network = ClassifierHead(labels=train.labels, smoothing=smoothing), job.network
     if not train.is_images:
         return _vectors(job, shape[0], head)
     mean = std = None

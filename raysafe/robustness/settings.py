@@ -91,7 +91,9 @@ class Defence(Config):
         default=None, gt=0, description="Of the divergence from clean to adversarial; trades 6 and mart 5 by default."
     )
     replays: int = Field(default=8, ge=2, description="Steps that free training takes on each batch.")
-    sigma: float | None = Field(default=None, gt=0, description="Standard deviation of the noise in training.")
+    sigma: float | None = Field(
+        default=None, gt=0, description="Standard deviation of the noise in training, and under which it is served."
+    )
     weight_perturbation: float = Field(
         default=0.0, ge=0, lt=1, description="Adversarial weight perturbation, as a share of each tensor's norm (AWP)."
     )

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from raysafe.data.labelled import Labelled
 from raysafe.errors import ConfigError, DataError
-from raysafe.models.classifier import load_classifier
-from raysafe.models.mlp import ClassifierHead, MlpConfig
+from raysafe.models.classifier import head_of, load_classifier
+from raysafe.models.mlp import ClassifierHead, MlpConfig, Smoothing
 from raysafe.models.vision import VisionConfig
 from raysafe.robustness.adversarial_training import (
     AdversarialLearner,
@@ -221,6 +221,26 @@ def test_a_network_is_shaped_by_its_data() -> None:
     vectors = learner_of(job(network={"dense": [5]}), VECTORS).network
     assert isinstance(vectors, MlpConfig)
     assert (vectors.inputs, vectors.hidden) == (3, (5,))
+
+
+def test_a_classifier_that_goes_on_in_noise_is_served_smoothed(tmp_path: Path) -> None:
+    learner = learner_of(job(network={"dense": [5]}), VECTORS)
+    before = learner.build()
+    learner.save(before, tmp_path / "a")
+    noisy = learner_of(job(model=str(tmp_path / "a"), method="noise", sigma=0.25), VECTORS)
+    module = noisy.build()
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), module.parameters(), strict=True))
+    noisy.save(module, tmp_path / "b")
+    smoothing = [head_of(load_classifier(tmp_path / name)).smoothing for name in "ab"]
+    assert smoothing == [None, Smoothing(sigma=0.25)]
+
+
+def test_another_classes_model_is_refused(tmp_path: Path) -> None:
+    learner = learner_of(job(), VECTORS)
+    learner.save(learner.build(), tmp_path)
+    other = Labelled(VECTORS.x, VECTORS.y, ("a", "c"))
+    with pytest.raises(ConfigError, match=r"in the classes a, b; digits has \(3,\) in a, c"):
+        learner_of(job(model=str(tmp_path)), other)
 
 
 def test_features_out_of_the_box_and_settings_for_images_are_refused() -> None:
