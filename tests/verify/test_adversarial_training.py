@@ -1,4 +1,4 @@
-"""Adversarial training: what PGD-AT holds that plain training doesn't, and why the checkpoint is chosen."""
+"""Adversarial training: what PGD-AT holds that plain training doesn't."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from raysafe.data.labelled import Labelled, load_labelled
 from raysafe.models.classifier import load_classifier
 from raysafe.robustness.attacks.settings import PGD
 from raysafe.robustness.job import HELD_OUT
-from raysafe.robustness.report import LAST
 from raysafe.runtime.run import Run
+from tests.verify.readme import publish
 from tests.verify.shell import Shell
 
 ATTACK = PGD(steps=100, restarts=5, seed=1)
@@ -18,10 +18,6 @@ PRESET = "raysafe adversarial --config jobs/presets/adversarial_{}.yaml"
 PLAIN = (
     "raysafe adversarial --method standard --data {} --epsilon {:g} --network.pooling {} --training.epochs 15 "
     "--training.learning-rate 0.002"
-)
-LONG = (
-    "raysafe adversarial --data digits --method pgd --epsilon 0.15 --steps 7 --validation-fraction 0.2 "
-    "--test-fraction 0.7 --training.epochs 200 --training.learning-rate 0.004 --training.schedule constant"
 )
 POOLING = {"digits": "max", "mnist": "stride"}
 LEAST = {"digits": (0.96, 0.77), "mnist": (0.95, 0.75)}
@@ -53,22 +49,3 @@ def test_adversarial_training_holds_where_plain_training_falls(shell: Shell, dat
     rows = [f"| {method} | {a:.3f} | {b:.3f} |" for method, (a, b) in found.items()]
     heading = f"{data}, {len(held)} held out | accuracy | under PGD-100, 5 restarts, L-inf {epsilon:g}"
     publish(f"adversarial-training-{data}", f"| {heading} |\n|---|---|---|\n" + "\n".join(rows))
-
-
-@pytest.mark.slow
-def test_robust_training_overfits_and_the_chosen_checkpoint_beats_the_last(shell: Shell) -> None:
-    """A tenth of the digits, for long: what is robust on training rows grows, on held-out ones it falls again."""
-    run = shell.opened(shell.run(LONG, named=True))
-    held = load_labelled(str(run.folder.local_path(HELD_OUT)))
-    (_, best), (_, last) = (measured(run, name, held, 0.15) for name in ("model", LAST))
-    trained = [row["robust_accuracy"] for row in run.metrics]
-    steps = {event["event"]: event for event in run.events}["trained"]
-    chosen = steps["best_step"]
-    assert sum(trained[-30:]) > sum(trained[chosen - 30 : chosen])
-    assert best > last
-    publish(
-        "robust-overfitting",
-        f"PGD-AT on a tenth of the digits within 0.15, {steps['step']} steps: on {len(held)} held-out digits the "
-        f"checkpoint of step {chosen}, the best by\nrobust validation accuracy, holds {best:.3f} under PGD-100 with 5 "
-        f"restarts, the last one {last:.3f}.",
-    )
