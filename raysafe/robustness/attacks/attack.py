@@ -59,6 +59,8 @@ class Problem:
         self.found_B = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.queries_B = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self.adversarial = x.clone()
+        self.clean_BK = x.new_zeros(0)
+        """Logits of x itself, once `attack` has them."""
         self.cost = int(getattr(model, "passes", 1))
         """Passes of the underlying model in one of `model`."""
 
@@ -95,6 +97,11 @@ class Problem:
     def targets(self, rows_R: Tensor) -> Tensor | None:
         return None if self.target_B is None else self.target_B[rows_R]
 
+    def others(self, rows_R: Tensor) -> Tensor:
+        """(R, K - 1): the classes but y, the likeliest at x itself first."""
+        logits_RK = self.clean_BK[rows_R].scatter(1, self.y_B[rows_R][:, None], torch.inf)
+        return logits_RK.argsort(dim=1, descending=True, stable=True)[:, 1:]
+
     def keep(self, points: Tensor, rows_R: Tensor, found_R: Tensor | bool) -> None:
         """The points are what is known of these rows; found_R: and reach the goal."""
         self.adversarial[rows_R] = points.detach()
@@ -128,6 +135,7 @@ def attack(
         everything = torch.arange(len(x), device=x.device)
         clean_BK = problem.logits(x, everything)
         _check_logits(clean_BK, len(x))
+        problem.clean_BK = clean_BK
         already_B = problem.broken(clean_BK, everything)
         problem.keep(x, everything, already_B)
         if epsilon > 0 and not already_B.all():

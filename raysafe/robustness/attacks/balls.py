@@ -81,10 +81,10 @@ def inside(points: Tensor, x: Tensor, norm: Norm, epsilon: float, box: Box) -> T
         if norm == "linf":
             over, nearer = apart.abs() > epsilon, (x + apart.clamp(-epsilon, epsilon)).to(points.dtype)
         else:
-            over = _column(far_B > epsilon, points)
-            nearer = (x + apart * _column(epsilon / far_B.clamp(min=_TINY), points)).to(points.dtype)
+            over = column(far_B > epsilon, points)
+            nearer = (x + apart * column(epsilon / far_B.clamp(min=_TINY), points)).to(points.dtype)
         points = torch.where(over, torch.nextafter(nearer, x), points)
-    return torch.where(_column(distance(points, x, norm) > epsilon, points), x, points)
+    return torch.where(column(distance(points, x, norm) > epsilon, points), x, points)
 
 
 def random_start(x: Tensor, norm: Norm, epsilon: float, box: Box, seed: int, sample_B: Tensor, stream: int) -> Tensor:
@@ -151,5 +151,6 @@ def _shrunk_l2(size_BD: Tensor, room_BD: Tensor, epsilon: float) -> Tensor:
     return torch.minimum(scale_B1 * size_BD, room_BD)
 
 
-def _column(value_B: Tensor, points: Tensor) -> Tensor:
+def column(value_B: Tensor, points: Tensor) -> Tensor:
+    """(B,) as (B, 1, …), to be broadcast against points."""
     return value_B.view(-1, *[1] * (points.dim() - 1))

@@ -38,7 +38,7 @@ def _ascend(problem: Problem, settings: PGD, rows_R: Tensor, restart: int) -> No
     for _ in range(settings.steps):
         logits_RK, _, gradient = problem.gradient(points, rows_R, loss)
         broken_R = problem.broken(logits_RK, rows_R)
-        if broken_R.any():
+        if settings.early_exit and broken_R.any():
             problem.keep(points[broken_R], rows_R[broken_R], True)
             left_R = ~broken_R
             rows_R, points, x = rows_R[left_R], points[left_R], x[left_R]
