@@ -54,6 +54,8 @@ class _State:
 
 def apgd(settings: APGD) -> Search:
     def search(problem: Problem) -> None:
+        problem.need_finite_epsilon(settings.attack)
+
         def loss(logits_RK: Tensor, rows_R: Tensor, _target_R: Tensor) -> Tensor:
             return attack_loss(settings.loss, logits_RK, problem.y_B[rows_R], problem.targets(rows_R))
 
@@ -68,6 +70,7 @@ def apgd(settings: APGD) -> Search:
 
 def apgd_t(settings: APGDT) -> Search:
     def search(problem: Problem) -> None:
+        problem.need_finite_epsilon(settings.attack)
         untargeted(problem, "apgd-t")
         classes = problem.clean_BK.shape[1]
 

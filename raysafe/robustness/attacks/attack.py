@@ -7,6 +7,7 @@ success at distance 0 after one forward pass; one that is broken is left alone f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Problem:
         self.norm, self.epsilon, self.box, self.target_B = norm, epsilon, box, target_B
         self.sample_B = torch.arange(len(x), device=x.device) if sample_B is None else sample_B.to(x.device)
         self.found_B = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.claimed_B = torch.zeros_like(self.found_B)
+        """Whose kept point has yet to be predicted."""
         self.queries_B = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self.adversarial = x.clone()
         self.clean_BK = x.new_zeros(0)
@@ -65,7 +68,11 @@ class Problem:
         """Passes of the underlying model in one of `model`."""
 
     def unbroken(self) -> Tensor:
-        """Rows that are still predicted as they shouldn't be for the attack."""
+        """Rows that are still predicted as they shouldn't be for the attack; claims are predicted first."""
+        rows_R = self.claimed_B.nonzero().squeeze(1)
+        if len(rows_R):
+            points = self.adversarial[rows_R]
+            self.keep(points, rows_R, self.broken(self.logits(points, rows_R), rows_R))
         return (~self.found_B).nonzero().squeeze(1)
 
     def logits(self, points: Tensor, rows_R: Tensor) -> Tensor:
@@ -106,6 +113,16 @@ class Problem:
         """The points are what is known of these rows; found_R: and reach the goal."""
         self.adversarial[rows_R] = points.detach()
         self.found_B[rows_R] = found_R  # type: ignore[assignment]
+        self.claimed_B[rows_R] = False
+
+    def claim(self, points: Tensor, rows_R: Tensor) -> None:
+        """The points may reach the goal: whether they do is predicted where it is needed, and once."""
+        self.keep(points, rows_R, False)
+        self.claimed_B[rows_R] = True
+
+    def need_finite_epsilon(self, name: str) -> None:
+        if not math.isfinite(self.epsilon):
+            raise ConfigError(f"{name} searches a ball of radius epsilon, which must be finite, got {self.epsilon:g}")
 
 
 Search = Callable[[Problem], None]
@@ -147,7 +164,7 @@ def _settle(problem: Problem, already_B: Tensor) -> AttackResult:
     """Bring what was found within the ball to the last bit, and predict it again."""
     x, norm = problem.x, problem.norm
     adversarial = inside(problem.adversarial, x, norm, problem.epsilon, problem.box)
-    rows_R = (problem.found_B & ~already_B).nonzero().squeeze(1)
+    rows_R = ((problem.found_B | problem.claimed_B) & ~already_B).nonzero().squeeze(1)
     success_B = already_B.clone()
     if len(rows_R):
         logits_RK = problem.logits(adversarial[rows_R], rows_R)

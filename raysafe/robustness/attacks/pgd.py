@@ -15,6 +15,7 @@ def pgd(settings: PGD) -> Search:
     """Each restart goes on with the samples that no earlier one broke; each step with those that no earlier one did."""
 
     def search(problem: Problem) -> None:
+        problem.need_finite_epsilon(settings.attack)
         for restart in range(settings.restarts):
             rows_R = problem.unbroken()
             if len(rows_R) == 0:
@@ -50,4 +51,4 @@ def _ascend(problem: Problem, settings: PGD, rows_R: Tensor, restart: int) -> No
             gradient = velocity = settings.momentum * velocity + gradient / size_R
         direction = steepest(gradient, norm, points, box, settings.sparsity)
         points = project(points + step * direction, x, norm, epsilon, box)
-    problem.keep(points, rows_R, problem.broken(problem.logits(points, rows_R), rows_R))
+    problem.claim(points, rows_R)

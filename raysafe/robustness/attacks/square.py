@@ -26,6 +26,7 @@ _STREAMS = 1 << 32
 
 def square(settings: Square) -> Search:
     def search(problem: Problem) -> None:
+        problem.need_finite_epsilon(settings.attack)
         for restart in range(settings.restarts):
             rows_R = problem.unbroken()
             if len(rows_R) == 0:

@@ -21,7 +21,6 @@ def transfer(by: Attack, surrogate: Model) -> Search:
             sample=problem.sample_B[rows_R],
             box=problem.box,
         )
-        # claimed of all: whether it is so is seen when they are predicted by the model itself
-        problem.keep(found.adversarial, rows_R, True)
+        problem.claim(found.adversarial, rows_R)
 
     return search

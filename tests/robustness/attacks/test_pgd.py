@@ -50,6 +50,18 @@ def test_an_unbroken_sample_costs_its_steps_and_two_checks() -> None:
     assert (found.queries[~found.success] == 1 + 3 * (2 * 7 + 1)).all() and not found.success.all()
 
 
+def test_fgsm_costs_two_predictions_and_one_gradient() -> None:
+    x = digits()[0][:100]
+    found = FGSM()(digits_network(), x, digits_network()(x).argmax(1), norm="linf", epsilon=0.1)
+    assert found.success.any() and not found.success.all() and (found.queries == 4).all()
+
+
+def test_an_infinite_ball_is_refused() -> None:
+    x, y = digits()
+    with pytest.raises(ConfigError, match="must be finite"):
+        PGD()(digits_network(), x[:5], y[:5], norm="l2", epsilon=float("inf"))
+
+
 def test_a_broken_sample_drops_out() -> None:
     x, y = digits()
     found = PGD(steps=40, restarts=5)(digits_network(), x[:50], y[:50], norm="linf", epsilon=0.4)
