@@ -138,7 +138,7 @@ def measure(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     np.random.seed(0)
     samples = np.load(folder / "samples.npz")
     x, y = torch.from_numpy(samples["x"]), torch.from_numpy(samples["y"])
-    model = Counted(load(folder / f"{task['model']}.pt"))
+    model = Counted(load(folder / f"{task['model']}.pt")).eval()
     attack = PEERS[task["peer"]](task["name"])
     passes, distances, broken, cpu_s = {}, [], 0, 0.0
     for group, rows in task["groups"].items():

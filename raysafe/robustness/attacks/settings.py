@@ -48,6 +48,10 @@ class Attack(Config):
         """See attack.attack."""
         from raysafe.robustness.attacks.attack import attack
 
+        if self.draws > 1:
+            from raysafe.robustness.attacks.transformations import ExpectedLogits
+
+            model = ExpectedLogits(model, self.draws, self.seed)
         return attack(self.search(), model, x, y, norm=norm, epsilon=epsilon, target=target, sample=sample, box=box)
 
     def search(self) -> Search:

@@ -44,13 +44,14 @@ def test_averaging_over_draws_breaks_more_of_a_noisy_model() -> None:
     """Judged alike: by fresh logits averaged over 64 draws."""
     x, y = digits()
     x, y = x[:100], y[:100]
+    torch.manual_seed(0)
     judge = ExpectedLogits(Noisy(0.5), 64, seed=99)
     right = []
     for draws in (1, 16):
         run = PGD(steps=8, draws=draws, early_exit=False)
         found = run(Noisy(0.5), x, y, norm="linf", epsilon=0.1)
         right.append(float((judge(found.adversarial).argmax(1) == y).float().mean()))
-    assert right[1] < right[0] - 0.03
+    assert right[1] < right[0] - 0.1
 
 
 def test_passes_of_a_randomised_model_count_its_draws() -> None:
