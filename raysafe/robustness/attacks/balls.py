@@ -100,7 +100,7 @@ def random_start(x: Tensor, norm: Norm, epsilon: float, box: Box, seed: int, sam
     return box.clamp(x + (radius_B1 * toward_BD).view_as(x).to(x.dtype))
 
 
-def steepest(gradient: Tensor, norm: Norm, points: Tensor, box: Box, share: float = 0.05) -> Tensor:
+def steepest(gradient: Tensor, norm: Norm, points: Tensor, box: Box, share: float = 0.03) -> Tensor:
     """The direction of length 1 in the norm along which the loss rises fastest.
 
     share: in L1, the part of the features that move at once, those of the largest gradient that the box doesn't stop

@@ -84,7 +84,7 @@ class PGD(Attack):
         default=0.0, ge=0, le=1, description="Part of the last direction that is kept (Dong et al. 2018)."
     )
     loss: Loss = Field(default="cross-entropy", description=_LOSS)
-    sparsity: float = Field(default=0.05, gt=0, le=1, description="In L1: the part of the features that a step moves.")
+    sparsity: float = Field(default=0.03, gt=0, le=1, description="In L1: the part of the features that a step moves.")
     early_exit: bool = Field(
         default=True,
         description="A sample is left alone at its first adversarial point. Otherwise every step is taken and the last "
