@@ -22,7 +22,7 @@ Classifier = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Certificate:
+class SmoothedCertificate:
     """`label` None: abstained. `radius`: of the ball in which the label holds, 0 where it abstained."""
 
     label: int | None
@@ -41,7 +41,7 @@ class SmoothedClassifier:
 
     def certify(
         self, x: Tensor, *, generator: torch.Generator, selection: int = 100, samples: int = 1000, alpha: float = 0.001
-    ) -> Certificate:
+    ) -> SmoothedCertificate:
         """Of one input, without a batch axis. The samples that choose the label have no part in its bound.
 
         generator: on the classifier's device; an input's author must not know its state.
@@ -51,8 +51,8 @@ class SmoothedClassifier:
         hits = int(self.counts(x, samples, generator)[label])
         p_low = lower_bound(hits, samples, alpha)
         if p_low <= 0.5:
-            return Certificate(None, 0.0, p_low)
-        return Certificate(label, self.sigma * float(norm.ppf(p_low)), p_low)
+            return SmoothedCertificate(None, 0.0, p_low)
+        return SmoothedCertificate(label, self.sigma * float(norm.ppf(p_low)), p_low)
 
     def predict(self, x: Tensor, *, generator: torch.Generator, samples: int = 100, alpha: float = 0.001) -> int | None:
         """The smoothed label, wrong with probability at most alpha, or None (their algorithm PREDICT).

@@ -9,7 +9,7 @@ from scipy.stats import binom, binomtest, norm
 from torch import Tensor
 
 from raysafe.errors import ConfigError, ModelError
-from raysafe.models.smoothed import Certificate, SmoothedClassifier, lower_bound
+from raysafe.models.smoothed import SmoothedCertificate, SmoothedClassifier, lower_bound
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -74,7 +74,7 @@ def test_the_samples_that_choose_the_label_do_not_bound_it() -> None:
         return torch.tensor([[1.0, 0.0] if seen <= 100 else [0.0, 1.0]]).expand(len(x), 2)
 
     found = SmoothedClassifier(turncoat, 1.0, batch=100).certify(torch.zeros(2), generator=generator())
-    assert found == Certificate(None, 0.0, 0.0) and seen == 1100
+    assert found == SmoothedCertificate(None, 0.0, 0.0) and seen == 1100
 
 
 def test_at_its_boundary_it_abstains_and_predicts_nothing() -> None:

@@ -19,6 +19,8 @@ from raysafe.robustness.certify.interval import Interval, rounding
 from raysafe.robustness.certify.operators import Elementwise, Lines
 
 _HALVINGS = 26
+_FAR = 100.0
+"""Where every curve is straight."""
 _FUNCTION_ROUNDING = 16
 """Roundings that an evaluation of a smooth function may err by, which each library keeps well below this."""
 
@@ -45,6 +47,12 @@ class LeakyRelu(Elementwise):
         below = torch.where(crossing, torch.where(upper > -lower, 1.0, self.slope).to(lower.dtype), sure)
         slack = torch.where(crossing, rounding(1, lower.dtype) * (x.magnitude + offset), torch.zeros_like(lower))
         return Lines(below, torch.zeros_like(lower), chord, offset + slack)
+
+    def slopes(self, x: Interval) -> Tensor:
+        return torch.where(x.upper > 0, 1.0, self.slope).to(x.upper.dtype)
+
+    def steepest(self) -> float:
+        return 1.0
 
     def _value(self, x: Tensor) -> Tensor:
         return torch.relu(x) if not self.slope else functional.leaky_relu(x, self.slope)
@@ -87,6 +95,18 @@ class Curve(Elementwise):
             upper = slope * middle + above < best[2] * middle + best[3]
             best = [torch.where(lower if i < 2 else upper, found[i], best[i]) for i in range(4)]
         return Lines(*best)
+
+    def slopes(self, x: Interval) -> Tensor:
+        """Of the ends and of the inflections, between which the derivative rises or falls."""
+        points = [x.lower, x.upper, *(x.lower.maximum(x.upper.clamp(max=edge)) for edge in self.inflections)]
+        steepest = self.derivative(points[0]).abs()
+        for point in points[1:]:
+            steepest = torch.maximum(steepest, self.derivative(point).abs())
+        return steepest + _FUNCTION_ROUNDING * torch.finfo(steepest.dtype).eps
+
+    def steepest(self) -> float:
+        far = torch.tensor([-_FAR, *self.inflections, _FAR], dtype=torch.float64)
+        return self.derivative(far).abs().amax().item() * (1 + 1e-9)
 
     def _slopes(self, x: Interval, middle: Tensor) -> list[Tensor]:
         lower, upper = x.lower, x.upper

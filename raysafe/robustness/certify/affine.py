@@ -13,6 +13,10 @@ from raysafe.robustness.certify.interval import Interval
 from raysafe.robustness.certify.operators import Affine
 
 Pair = tuple[int, int]
+_FEW_CHANNELS = 4
+"""Up to which a transposed convolution is faster as a product and a sum of windows: 1 channel 4.6 times, 8 never."""
+_SMALL_MATRIX = 1 << 16
+"""Entries up to which it is faster still as a product with the whole matrix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +69,19 @@ class Convolution(Affine):
         return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def magnify(self, radius: Tensor) -> Tensor:
-        weight = self.weight.abs()
-        return functional.conv2d(radius, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return self._convolve(radius, self.weight.abs())
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        return functional.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def transpose(self, rows_N: Tensor, shape: torch.Size) -> Tensor:
         kernel, sizes, outputs = self.weight.shape[2:], shape[1:], rows_N.shape[2:]
+        if self.groups == 1 and shape[0] <= _FEW_CHANNELS:
+            if shape.numel() * rows_N.shape[1:].numel() <= _SMALL_MATRIX:
+                units = torch.eye(shape.numel(), dtype=rows_N.dtype, device=rows_N.device).view(-1, *shape)
+                return (rows_N.flatten(1) @ self._convolve(units, self.weight).flatten(1).T).view(-1, *shape)
+            columns = self.weight.flatten(1).T @ rows_N.flatten(2)
+            return functional.fold(columns, sizes, kernel, self.dilation, self.padding, self.stride)
         # what a stride leaves over at the far edge
         left = [
             sizes[i]

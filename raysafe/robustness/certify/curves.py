@@ -70,6 +70,6 @@ def clipped(low: float, high: float) -> Curve:
     """x kept between two numbers, either of which may be infinite."""
     return Curve(
         lambda x: x.clamp(low, high),
-        lambda x: ((x > low) & (x < high)).to(x.dtype),
+        lambda x: ((x >= low) & (x <= high)).to(x.dtype),
         inflections=tuple(edge for edge in (low, high) if math.isfinite(edge)),
     )

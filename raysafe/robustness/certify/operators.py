@@ -99,7 +99,16 @@ class Elementwise(Nonlinear):
     """A function of each number by itself."""
 
     @abstractmethod
-    def lines(self, x: Interval) -> Lines: ...
+    def lines(self, x: Interval) -> Lines:
+        """Lines that hold in the box."""
+
+    @abstractmethod
+    def slopes(self, x: Interval) -> Tensor:
+        """The greatest magnitude of the derivative in the box."""
+
+    @abstractmethod
+    def steepest(self) -> float:
+        """The greatest magnitude of the derivative anywhere."""
 
 
 class Identity(Affine):

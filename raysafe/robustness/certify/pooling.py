@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,9 @@ class MaxPool(Nonlinear):
     def choose(self, x: Interval) -> Choice:
         """Above: with M the greatest upper end of the others, max <= max(x[high], M), which is a ReLU of x[high]."""
         index_PK = self._windows(x.shape[2:], x.lower.device)
-        lower, upper = (torch.cat([end.flatten(2), outside], 2)[:, :, index_PK] for end, outside in _padded(x))
+        # what stands in the padding is never the greatest
+        outside = x.lower.new_full((*x.shape[:2], 1), -torch.inf)
+        lower, upper = (torch.cat([end.flatten(2), outside], 2)[:, :, index_PK] for end in (x.lower, x.upper))
         low = lower.argmax(-1)
         top_P2, at_P2 = upper.topk(min(2, upper.shape[-1]), dim=-1)
         high, most = at_P2[..., 0], top_P2[..., 0]
@@ -62,6 +65,13 @@ class MaxPool(Nonlinear):
 
         return Choice(entry(low), entry(high), slope, offset)
 
+    def overlaps(self) -> int:
+        """The most windows that an entry is in."""
+        return math.prod(
+            size if step > 1 else -(-size // stride)
+            for size, stride, step in zip(self.kernel, self.stride, self.dilation, strict=True)
+        )
+
     def _value(self, x: Tensor) -> Tensor:
         return functional.max_pool2d(x, self.kernel, self.stride, self.padding, self.dilation)
 
@@ -72,9 +82,3 @@ class MaxPool(Nonlinear):
         down, across = self.padding
         padded = functional.pad(numbers, (across, across, down, down), value=height * width)
         return functional.unfold(padded, self.kernel, self.dilation, 0, self.stride)[0].T.long()
-
-
-def _padded(x: Interval) -> list[tuple[Tensor, Tensor]]:
-    """Both ends, and what stands for an entry in the padding: -inf, which is never the greatest."""
-    outside = x.lower.new_full((*x.shape[:2], 1), -torch.inf)
-    return [(x.lower, outside), (x.upper, outside)]
