@@ -151,9 +151,7 @@ def _margins(graph: Graph, method: Method, clip: Clip) -> Margins:
         logits_BK = point[-1].output.centre
         rounded_BK = logits_BK.gather(1, y_B[:, None]) - logits_BK - here_BK
         near = graph.entries(box(x, epsilon_B, clip))
-        steep_BK = torch.minimum(
-            margin_lipschitz(near, y_B, local=False), margin_lipschitz(near, y_B, local=True)
-        )
+        steep_BK = torch.minimum(margin_lipschitz(near, y_B, local=False), margin_lipschitz(near, y_B, local=True))
         return (here_BK - rounded_BK - epsilon_B.unsqueeze(1) * steep_BK).to(x.dtype)
 
     return {"ibp": by_intervals, "crown-ibp": by_lines, "crown": by_lines, "lipschitz": by_lipschitz}[method]

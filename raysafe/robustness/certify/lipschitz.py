@@ -54,14 +54,14 @@ def margin_lipschitz(entries: Sequence[Entry], y_B: Tensor, *, local: bool) -> T
         return before.bound_B.unsqueeze(1) * difference_BKD.norm(dim=2) * (1 + 1e-9)
     bound_B = _reach(entries, final, reaches, batch, local).whole()
     classes = final.output.shape[1]
-    other_BK = 1.0 - torch.eye(classes, dtype=torch.float64)[y_B]
+    other_BK = 1.0 - torch.eye(classes, dtype=torch.float64, device=y_B.device)[y_B]
     return 2.0**0.5 * bound_B.unsqueeze(1) * other_BK * (1 + 1e-9)
 
 
 def _reach(entries: Sequence[Entry], entry: Entry, reaches: Sequence[_Reach], batch: int, local: bool) -> _Reach:
     operator = entry.operator
     if operator is None:
-        return _Reach(torch.ones(batch, dtype=torch.float64))
+        return _Reach(torch.ones(batch, dtype=torch.float64, device=entry.output.lower.device))
     before, box = reaches[entry.inputs[0]], entries[entry.inputs[0]].output
     if isinstance(operator, Add):
         return _Reach(before.whole() + reaches[entry.inputs[1]].whole())

@@ -65,10 +65,11 @@ def _tighten(entries: list[Entry], number: int, operator: Operator) -> Interval:
     if _is_exact(entries, number):
         return box
     size = math.prod(box.shape[1:])
-    chosen_R = torch.arange(size, device=box.lower.device)
+    open_BN = torch.ones(len(box.lower), size, dtype=torch.bool, device=box.lower.device)
     if isinstance(operator, LeakyRelu):
-        # what keeps its sign for every input of the batch is exact as it is
-        chosen_R = chosen_R[((box.lower < 0) & (box.upper > 0)).flatten(1).any(0)]
+        # what keeps its sign is exact as it is; so for each input by itself, whatever else is in its batch
+        open_BN = ((box.lower < 0) & (box.upper > 0)).flatten(1)
+    chosen_R = open_BN.any(0).nonzero().squeeze(1)
     widest = max(math.prod(entry.output.shape[1:]) for entry in entries[: number + 1])
     count = max(1, _MOST_NUMBERS // (2 * len(box.lower) * widest))
     lower_BN, upper_BN = box.lower.flatten(1).clone(), box.upper.flatten(1).clone()
@@ -77,8 +78,9 @@ def _tighten(entries: list[Entry], number: int, operator: Operator) -> Interval:
         rows_RN[torch.arange(len(part_R)), part_R] = 1.0
         rows = torch.cat([rows_RN, -rows_RN]).view(1, -1, *box.shape[1:])
         least_BR, less_BR = lower_bounds(entries, number, rows).chunk(2, dim=1)
-        lower_BN[:, part_R] = torch.maximum(lower_BN[:, part_R], least_BR)
-        upper_BN[:, part_R] = torch.minimum(upper_BN[:, part_R], -less_BR)
+        old_BR, top_BR, open_BR = lower_BN[:, part_R], upper_BN[:, part_R], open_BN[:, part_R]
+        lower_BN[:, part_R] = torch.where(open_BR, torch.maximum(old_BR, least_BR), old_BR)
+        upper_BN[:, part_R] = torch.where(open_BR, torch.minimum(top_BR, -less_BR), top_BR)
     return Interval(lower_BN.view(box.shape), upper_BN.view(box.shape))
 
 

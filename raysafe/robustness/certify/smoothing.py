@@ -27,9 +27,7 @@ class Votes:
     p_low_B: Tensor
 
 
-def smooth(
-    model: Classifier, x: Tensor, smoothing: Smoothing, *, seed: int, first: int = 0, batch: int = 256
-) -> Votes:
+def smooth(model: Classifier, x: Tensor, smoothing: Smoothing, *, seed: int, first: int = 0, batch: int = 256) -> Votes:
     """Of inputs (B, …): number i, counted from `first`, draws from a generator of (seed, i) and of nothing else."""
     classifier = SmoothedClassifier(model, smoothing.sigma, batch=batch, device=str(x.device))
     found = [
