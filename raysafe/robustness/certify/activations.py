@@ -40,16 +40,17 @@ class LeakyRelu(Elementwise):
         lower, upper = x.lower, x.upper
         crossing = (lower < 0) & (upper > 0)
         width = torch.where(crossing, upper - lower, torch.ones_like(lower))
-        sure = torch.where(lower >= 0, 1.0, self.slope).to(lower.dtype)
+        one, less = lower.new_ones(()), lower.new_tensor(self.slope)
+        sure = torch.where(lower >= 0, one, less)
         chord = torch.where(crossing, (upper - self.slope * lower) / width, sure)
         # the chord goes through (upper, upper), and through (lower, slope * lower)
         offset = torch.where(crossing, (self.slope - 1) * upper * lower / width, torch.zeros_like(lower))
-        below = torch.where(crossing, torch.where(upper > -lower, 1.0, self.slope).to(lower.dtype), sure)
+        below = torch.where(crossing, torch.where(upper > -lower, one, less), sure)
         slack = torch.where(crossing, rounding(1, lower.dtype) * (x.magnitude + offset), torch.zeros_like(lower))
         return Lines(below, torch.zeros_like(lower), chord, offset + slack)
 
     def slopes(self, x: Interval) -> Tensor:
-        return torch.where(x.upper > 0, 1.0, self.slope).to(x.upper.dtype)
+        return torch.where(x.upper > 0, x.upper.new_ones(()), x.upper.new_tensor(self.slope))
 
     def steepest(self) -> float:
         return 1.0

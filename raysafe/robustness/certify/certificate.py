@@ -117,7 +117,7 @@ def _prove(
         )
     predicted_B = logits_BK.argmax(1)
     certified_B = _positive(found_BK, y_B)
-    radius_B = torch.where(certified_B, epsilon, 0.0).to(x.dtype)
+    radius_B = certified_B.to(x.dtype) * epsilon
     if search_radius is not None:
         low_B, high_B = radius_B, torch.full_like(radius_B, search_radius)
         for _ in range(10):

@@ -60,7 +60,7 @@ def leaky(slope: float) -> Curve:
     """x above 0 and slope * x below, for any slope."""
     return Curve(
         lambda x: functional.leaky_relu(x, slope),
-        lambda x: torch.where(x > 0, 1.0, slope).to(x.dtype),
+        lambda x: torch.where(x > 0, x.new_ones(()), x.new_tensor(slope)),
         inflections=(0.0,),
         turns=(0.0,),
     )
