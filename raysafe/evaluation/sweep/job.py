@@ -125,7 +125,9 @@ class SweepJob(Job):
     asha: AshaSettings | None = Field(default=None, description="Settings of asha.")
     population: PopulationSettings | None = Field(default=None, description="Settings of pbt and pb2.")
     examine: tuple[dict[str, Any], ...] = Field(
-        default=(), description="Suites that judge each trial's model: settings of `raysafe evaluate`, less the model."
+        default=(),
+        description="Suites that judge each trial's model: settings of `raysafe evaluate`, less the model; {run}: the "
+        "trial's run, as in data: '{run}/held-out.npz'.",
     )
     pareto: tuple[Figure, Figure] | None = Field(
         default=None,
@@ -189,7 +191,8 @@ class SweepJob(Job):
             raise ValueError(f"method {self.method} needs population.every_steps: the steps between two comparisons")
         if len(self.seeds) > 1 or self.trials < 2:
             raise ValueError(f"method {self.method} needs one seed and two trials or more, its population")
-        if FitConfig not in [field.annotation for field in load_job(str(self.base.get("job"))).model_fields.values()]:
+        kinds = [field.annotation for field in load_job(str(self.base.get("job"))).model_fields.values()]
+        if not any(isinstance(kind, type) and issubclass(kind, FitConfig) for kind in kinds):
             raise ValueError(
                 f"method {self.method} hands checkpoints from trial to trial, which only jobs trained by fit() have "
                 f"(their settings have `training`), got job '{self.base.get('job')}': use asha, random or optuna"

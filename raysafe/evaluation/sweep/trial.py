@@ -126,7 +126,8 @@ def _examine(job: SweepJob, trial: Job, run: Run) -> None:
     for index, values in enumerate(job.examine):
         if index < done:
             continue
-        settings = {"model": run.folder.join("model"), "store": job.store, "seed": trial.seed} | dict(values)
+        own = {n: v.replace("{run}", run.uri) if isinstance(v, str) else v for n, v in values.items()}
+        settings = {"model": run.folder.join("model"), "store": job.store, "seed": trial.seed} | own
         examination = EvaluateJob.parse({**settings, "storage": run.folder.join(EXAMINED)}, "examine")
         label = f"{index}-{examination.suite}"
         uri = Folder(examination.storage).join(label)
