@@ -78,7 +78,9 @@ class FitConfig(OptimConfig):
     batch_size: int = Field(default=16, ge=1, description="Rows per optimiser step, over all workers.")
     workers: int = Field(default=1, ge=1, description="Training processes.")
     cpus_per_worker: float = Field(default=1, gt=0, allow_inf_nan=False)
-    gpus_per_worker: float = Field(default=0, ge=0, allow_inf_nan=False)
+    gpus_per_worker: float = Field(
+        default=0, ge=0, allow_inf_nan=False, description="0 or 1; a share of one with a single worker, as in a sweep."
+    )
     evaluate_every: int | None = Field(
         default=None, ge=1, description="Steps between validations; once an epoch by default."
     )
@@ -97,7 +99,9 @@ class FitConfig(OptimConfig):
     def _possible(self) -> Self:
         if self.precision == "float64" and self.gpus_per_worker:
             raise ValueError("precision float64 is for exact comparisons on the CPU: set gpus_per_worker to 0")
-        if self.gpus_per_worker not in (0, 1):
+        if 0 < self.gpus_per_worker < 1 and self.workers > 1:
+            raise ValueError("workers that exchange gradients need a GPU each: set gpus_per_worker or workers to 1")
+        if self.gpus_per_worker > 1:
             raise ValueError("a training worker drives one GPU: set gpus_per_worker to 0 or 1 and add workers instead")
         return self
 

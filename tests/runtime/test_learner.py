@@ -30,6 +30,12 @@ def test_decay_rates_outside_of_0_to_1_are_refused(betas: tuple[float, float]) -
         FitConfig(betas=betas)
 
 
+def test_a_share_of_a_gpu_is_for_a_single_worker() -> None:
+    assert FitConfig(gpus_per_worker=0.25).needs.gpus == 0.25
+    with pytest.raises(ConfigError, match="need a GPU each"):
+        FitConfig(gpus_per_worker=0.5, workers=2)
+
+
 def refusal(saved_step: int | None, learner: Any, rows: pa.Table, bad: list[int]) -> str:
     worker = Worker.__new__(Worker)
     worker.ranks, worker.saved_step, worker.learner, worker.train_rows = 1, saved_step, learner, rows
