@@ -80,6 +80,10 @@ class Job(Config):
         """Do the work in a new run directory, or go on in `resume`."""
         raise NotImplementedError(f"{type(self).__name__} defines no run()")
 
+    def table(self, run: Run) -> list[list[Any]]:
+        """What the command line shows of a finished run besides its figures, headings first."""
+        return []
+
     def to_yaml(self) -> str:
         return f"job: {self.job}\n" + super().to_yaml()
 

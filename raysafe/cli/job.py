@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from raysafe.cli.output import print_table
 from raysafe.config import Job, check_names, parse_field, plain, read_yaml, unchecked
 from raysafe.errors import ConfigError
 from raysafe.runtime.headline import headline
@@ -37,8 +38,17 @@ def run_job(job_class: type[Job], argv: list[str], *, positional: str | None = N
     if "--resume" in own:
         return _resume(job_class, own, rest)
     job = parse_job(job_class, rest, own.get("--config"))
-    show_result(job.run())
+    _run(job)
     return 0
+
+
+def _run(job: Job, resume: Run | None = None) -> None:
+    """Do the work, and print what it came to."""
+    run = job.run(resume=resume)
+    rows = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in job.table(run)]
+    if rows:
+        print_table(rows[0], rows[1:])
+    show_result(run)
 
 
 def parse_job(job_class: type[Job], argv: list[str], config: str | None) -> Job:
@@ -107,7 +117,7 @@ def _resume(job_class: type[Job], own: dict[str, str], rest: list[str]) -> int:
     if run.status == "finished":
         print(f"{run.uri} is finished: nothing to do")
         return 0
-    show_result(job_class.parse(values, f"{run.uri}/config.yaml").run(resume=run))
+    _run(job_class.parse(values, f"{run.uri}/config.yaml"), run)
     return 0
 
 

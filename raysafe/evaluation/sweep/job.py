@@ -6,7 +6,7 @@ there is from these runs: finished trials are not repeated, the others go on fro
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -19,6 +19,9 @@ from raysafe.runtime.cluster import Needs
 from raysafe.runtime.learner import FitConfig
 from raysafe.runtime.pareto import Mode
 from raysafe.runtime.run import Run
+
+if TYPE_CHECKING:
+    from raysafe.evaluation.sweep.ledger import Trial
 
 Method = Literal["grid", "random", "asha", "pbt", "pb2", "optuna"]
 _SETTINGS = {
@@ -250,11 +253,22 @@ class SweepJob(Job):
         with run.active():
             tune_trials(self, run)
             trials = read_trials(self, run)
-            if all(trial.state == "failed" for trial in trials):
-                raise TrainingError(
-                    f"every trial failed, the first with: {trials[0].error}; after mending it, "
-                    f"go on with: raysafe runs resume {run.uri}"
-                )
+            self._check(run, trials)
             finish(self, run, trials)
         write_sweep_report(self, run, read_trials(self, run))
         return run
+
+    def table(self, run: Run) -> list[list[Any]]:
+        from raysafe.evaluation.sweep.ledger import read_trials
+        from raysafe.evaluation.sweep.report import trial_rows
+
+        return trial_rows(self, read_trials(self, run))
+
+    def _check(self, run: Run, trials: list[Trial]) -> None:
+        """Raise TrainingError where there is nothing to compare, or where trials are left that Tune gave up."""
+        again = f"go on with: raysafe runs resume {run.uri}"
+        if all(trial.state == "failed" for trial in trials):
+            raise TrainingError(f"every trial failed, the first with {trials[0].error}; after mending it, {again}")
+        left = [str(trial.number) for trial in trials if trial.state == "unfinished"]
+        if left:
+            raise TrainingError(f"trials {', '.join(left)} did not come to their end: their processes died; {again}")

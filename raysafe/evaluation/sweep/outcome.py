@@ -118,8 +118,6 @@ def finish(job: SweepJob, run: Run, trials: Sequence[Trial]) -> None:
     pyarrow.csv.write_csv(table, text)
     run.folder.write(f"{TABLE}.csv", text.getvalue())
     points = points_of(trials)
-    for number, point in enumerate(points, start=1):
-        run.log(number, {n: v for n, v in point.figures.items() if n in shown_figures(job, trials)})
     best = best_point(job, points)
     if best is None:
         run.event("none-is-best", why="no trial meets the rule's bounds" if points else "no trial finished")
@@ -129,6 +127,7 @@ def finish(job: SweepJob, run: Run, trials: Sequence[Trial]) -> None:
     facts: dict[str, Any] = {"trial": chosen.number, "settings": label(best.settings), "seed": chosen.seed}
     if job.best is not None:
         facts["model"] = _register(job, chosen)
+    run.log(len(trials), {name: best.figures[name] for name in shown_figures(job, trials) if name in best.figures})
     run.event("best", **facts, **{job.metric: best.figures[job.metric]}, run=chosen.uri)
 
 

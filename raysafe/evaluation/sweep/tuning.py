@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
+from raysafe.errors import StorageError
 from raysafe.evaluation.sweep.body import follow
 from raysafe.evaluation.sweep.ledger import STOPPED, Trial, failures, find_run, read_trial, read_trials
 from raysafe.evaluation.sweep.search import plan, scheduler_of, searcher_of
@@ -12,13 +14,13 @@ from raysafe.evaluation.sweep.space import label
 from raysafe.evaluation.sweep.trial import NUMBER, Order
 from raysafe.runtime.bar import Bar
 from raysafe.runtime.cluster import cluster_nodes, connect
-from raysafe.runtime.lock import Held, exclusive
 from raysafe.runtime.run import Run
 
 if TYPE_CHECKING:
     from raysafe.evaluation.sweep.job import SweepJob
 
 TUNE = "tune"
+CLOSE_PATIENCE_S = 20.0
 # no CPU, or Tune's processes would keep the trials' workers from starting; but Tune wants something to be taken
 _TRIFLE = {"memory": 1}
 _QUIET = {
@@ -57,10 +59,10 @@ def tune_trials(job: SweepJob, run: Run) -> None:
             return {}
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.follower.ended(int(trial.config[NUMBER]))
+            self.follower.ended(int(trial.config[NUMBER]), completed=True)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.follower.ended(int(trial.config[NUMBER]))
+            self.follower.ended(int(trial.config[NUMBER]), completed=False)
 
     # Tune's own files are of this start alone: what a resume needs is in the trials' runs
     run.folder.remove(TUNE)
@@ -121,14 +123,16 @@ class Follower:
             self._compare(self._read(number))
         self.bar.show(len(self.done), self._best())
 
-    def ended(self, number: int) -> None:
-        """A trial is over; raises ConfigError where it shows that none can be compared."""
+    def ended(self, number: int, *, completed: bool) -> None:
+        """A trial is over; completed: for Tune, which is how one that isn't finished is known to have been stopped."""
         trial = self._read(number)
         self.done.add(number)
         if trial is None:
             self.bar.say(f"trial {number} ended before its run began")
-        elif trial.state == "unfinished":
+        elif trial.state == "unfinished" and completed:
             self.open.add(number)
+        elif trial.state == "unfinished":
+            self.bar.say(f"trial {number} ({label(trial.settings)}): its process died more than max_failures times")
         elif trial.state == "failed":
             self.bar.say(f"trial {number} ({label(trial.settings)}) failed: {trial.error}")
         else:
@@ -139,15 +143,27 @@ class Follower:
         self.bar.show(len(self.done), self._best())
 
     def close_stopped(self, *, patient: bool) -> None:
-        """Note in the runs of stopped trials that they were; the process of one may still be ending."""
-        for number in sorted(self.open):
-            run = find_run(self.run.uri, number)
-            if run is not None and (patient or _free(run)):
-                with run.locked():
+        """Note in the runs of stopped trials that they were; patient: wait for one whose process is still ending."""
+        deadline = time.monotonic() + (CLOSE_PATIENCE_S if patient else 0.0)
+        while self.open:
+            self.open = {number for number in self.open if not self._closed(number)}
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.2)
+
+    def _closed(self, number: int) -> bool:
+        run = find_run(self.run.uri, number)
+        if run is None:
+            return True
+        try:
+            with run.locked():
+                if run.status != "interrupted":
                     run.event("interrupted", why=f"stopped by {self.job.method}")
-                    run.event(STOPPED)
-                self.open.discard(number)
-                self._compare(self._read(number))
+                run.event(STOPPED)
+        except StorageError:
+            return False
+        self._compare(self._read(number))
+        return True
 
     def _read(self, number: int) -> Trial | None:
         run = find_run(self.run.uri, number)
@@ -164,13 +180,3 @@ class Follower:
         if self.best is None:
             return ""
         return f"best {self.best.figures[self.job.metric]:.4g} at {label(self.best.settings)}"
-
-
-def _free(run: Run) -> bool:
-    if not run.folder.is_local:
-        return True
-    try:
-        with exclusive(run.folder.local_path(".lock")):
-            return True
-    except Held:
-        return False

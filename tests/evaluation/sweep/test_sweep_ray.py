@@ -39,7 +39,7 @@ def sweep(folder: Path, **fields) -> SweepJob:
     return SweepJob.parse(given | {"space": {"epsilon": [0.05, 0.1]}} | fields)
 
 
-@pytest.mark.ray
+@pytest.mark.slow
 def test_two_trials_run_at_once_and_the_best_is_registered_with_its_evidence(ray_cluster, tmp_path: Path) -> None:
     attack = {"epsilon": 0.1, "epsilons": [0.1], "attacks": [{"attack": "fgsm"}], "hygiene": 0}
     job = sweep(

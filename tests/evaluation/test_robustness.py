@@ -42,7 +42,7 @@ def facts(run: Run) -> tuple:
     return run.folder.read(ROWS), run.folder.read(SUMMARY), [(e.metric, e.value, e.interval) for e in run.evidence]
 
 
-@pytest.mark.ray
+@pytest.mark.slow
 def test_one_two_and_four_actors_find_the_same_and_a_second_start_does_nothing(
     ray_cluster, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
