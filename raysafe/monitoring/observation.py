@@ -14,6 +14,8 @@ from raysafe.monitoring.features import text_features
 from raysafe.monitoring.windows import WindowBuilder
 
 MODEL_FAILED = "failed"
+ABSTAINED = "abstained"
+NEAR_ONE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ def observe(ended: Ended, window: WindowBuilder) -> None:
         window.count("safety.tools", call.name)
     if exchange.endpoint == ACT:
         _observe_moves(exchange, window)
+    elif exchange.endpoint == "predict" and exchange.output:
+        _observe_predictions(exchange, window)
 
 
 def _observe_moves(exchange: Exchange, window: WindowBuilder) -> None:
@@ -56,6 +60,15 @@ def _observe_moves(exchange: Exchange, window: WindowBuilder) -> None:
             window.count("behaviour.actions", str(action))
     if exchange.scale == "probabilities":
         window.add(("behaviour.confidence", max(row)) for row in exchange.scores)
+
+
+def _observe_predictions(exchange: Exchange, window: WindowBuilder) -> None:
+    """What a classifier itself said: its labels, and where its scores are one distribution, how sure it was."""
+    for one in json.loads(exchange.output):
+        window.count("behaviour.labels", one["label"] or ABSTAINED)
+        scores = list(one["scores"].values())
+        if len(scores) > 1 and abs(sum(scores) - 1) < NEAR_ONE:
+            window.add([("behaviour.confidence", max(scores))])
 
 
 def _performance(ended: Ended) -> Iterator[tuple[str, float]]:

@@ -67,6 +67,21 @@ def test_a_policys_moves_are_counted_as_it_chose_them_and_how_sure_it_was() -> N
     assert (confidence.count, confidence.low, confidence.high) == (3, 0.6, 1.0)
 
 
+def test_a_classifiers_labels_are_counted_and_how_sure_it_was() -> None:
+    said = [
+        {"label": "cat", "scores": {"cat": 0.75, "dog": 0.25}},
+        {"label": "dog", "scores": {"cat": 0.9, "dog": 0.95}},
+        {"label": None, "scores": {}},
+    ]
+    predicted, builder = ended(json.dumps(said)), WindowBuilder()
+    predicted.exchange.endpoint = "predict"
+    observe(predicted, builder)
+    window = builder.close(1.0)
+    assert window.categories["behaviour.labels"] == {"cat": 1, "dog": 1, "abstained": 1}
+    # scores of several labels at once are no distribution
+    assert window.numbers["behaviour.confidence"].sample == [0.75]
+
+
 def test_time_errors_and_speed() -> None:
     found = means(ended(), ended(outcome="failed", seconds=1.5, tokens=None), ended(outcome="cancelled"))
     assert found["performance.seconds"] == pytest.approx(2.5 / 3)
