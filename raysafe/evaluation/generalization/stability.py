@@ -12,7 +12,6 @@ from raysafe.generalization.slices import Attribute, Slice, feature_attributes, 
 from raysafe.generalization.stability import Multiplicity, feature_changes, image_changes, multiplicity
 from raysafe.records.statistics import Estimate, mean_interval, wilson_interval
 from raysafe.runtime.bar import Bar
-from raysafe.runtime.plots import Bars
 from raysafe.runtime.report import Section
 
 if TYPE_CHECKING:
@@ -123,9 +122,7 @@ def _seeds_section(names: list[str], labels_MN: np.ndarray, y_N: np.ndarray, fou
 def _changes_section(changed: dict[str, Estimate]) -> Section:
     table: list[list[Any]] = [["change", "predictions that it changes", "95% interval"]]
     table += [[name, one.value, f"{one.low:.4f} to {one.high:.4f}"] for name, one in changed.items()]
-    names = [name.replace(" by ", "\n") for name in changed]
-    bars = Bars("changed", names, [one.value for one in changed.values()], [one.interval for one in changed.values()])
-    return Section("Small changes", "", table, {} if len(changed) < 2 else {"predictions changed": [bars]})
+    return Section("Small changes", "", table)
 
 
 def _slices_section(slices: list[Slice], alpha: float) -> Section:
