@@ -10,7 +10,12 @@ from pydantic import Field, model_validator
 from raysafe.config import Job
 from raysafe.data.tokenise import TooLong
 from raysafe.errors import DataError
-from raysafe.evaluation.generalization.settings import CalibrationSettings, ShiftSettings, StabilitySettings
+from raysafe.evaluation.generalization.settings import (
+    CalibrationSettings,
+    ShiftSettings,
+    StabilitySettings,
+    SuiteSettings,
+)
 from raysafe.evaluation.suites import SUITES, Findings, SuiteName
 from raysafe.models.packing import Layout
 from raysafe.records.evidence import Evidence
@@ -129,7 +134,7 @@ class EvaluateJob(Job):
         findings = SUITES[self.suite].examine(self)
         run.record_input("data", self.data, findings.data_digest)
         for name, other in findings.models.items():
-            run.record_input("model", name, other)
+            run.record_input("data" if name == self.source else "model", name, other)
         run.folder.write(ROWS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in findings.rows))
         run.folder.write(SUMMARY, json.dumps(findings.summary, indent=2, ensure_ascii=False))
         evidence = self._evidence(findings, digest, run)
@@ -179,4 +184,8 @@ class EvaluateJob(Job):
         """Settings that decide a figure besides model and data; other models by digest, as a path says nothing."""
         names = sorted({"limit", "chat_template"} | SUITES[self.suite].settings - {"layout"})
         values = {name: getattr(self, name) for name in names}
-        return {name: findings.models.get(str(v), str(v)) for name, v in values.items() if v is not None}
+        return {
+            name: v.decisive(findings.models) if isinstance(v, SuiteSettings) else findings.models.get(str(v), str(v))
+            for name, v in values.items()
+            if v is not None
+        }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,12 @@ import pytest
 import torch
 
 from raysafe.errors import ConfigError, DataError
-from raysafe.evaluation.generalization.classifier import labelled_for, reader
-from raysafe.evaluation.job import ROWS, SUMMARY, EvaluateJob
+from raysafe.evaluation.generalization.classifier import digest, labelled_for, reader
+from raysafe.evaluation.generalization.settings import CalibrationSettings
+from raysafe.evaluation.job import ROWS, EvaluateJob
+from raysafe.evaluation.suites import SUITES, Figure
 from raysafe.models.classifier import load_classifier
 from raysafe.models.mlp import ClassifierHead, Mlp, MlpConfig, save_mlp
-from raysafe.records.evidence import Evidence
 
 
 def draw(path: Path, seed: int, count: int = 400, moved: float = 0.0, flipped: bool = False) -> str:
@@ -57,18 +57,19 @@ def job(folder: Path, suite: str, data: str, **settings) -> EvaluateJob:
     )
 
 
-def examined(found: EvaluateJob) -> tuple[dict[str, Evidence], str, dict]:
-    run = found.run()
-    assert run.folder.read(ROWS)
-    summary = json.loads(run.folder.read(SUMMARY))
-    return {item.metric: item for item in run.evidence}, run.folder.read("report.html").decode(), summary
+def examined(found: EvaluateJob) -> tuple[dict[str, Figure], list[str], dict]:
+    """The figures by metric, the titles of the report's sections, and the summary."""
+    suite = SUITES[found.suite]
+    findings = suite.examine(found)
+    assert findings.rows and {figure.metric for figure in findings.figures} <= suite.metrics
+    return {one.metric: one for one in findings.figures}, [one.title for one in findings.sections], findings.summary
 
 
 QUICK = {"null_splits": 40, "permutations": 99, "sample": 60}
 
 
 def test_a_move_that_the_model_is_blind_to_is_found_by_features_and_not_by_confidence(folder: Path) -> None:
-    found, report, summary = examined(
+    found, titles, summary = examined(
         job(
             folder,
             "shift",
@@ -78,11 +79,11 @@ def test_a_move_that_the_model_is_blind_to_is_found_by_features_and_not_by_confi
             thresholds={"mmd_p_value": 0.05},
         )
     )
-    assert found["mmd_p_value"].value == 0.01 and found["mmd_p_value"].passed is False
+    assert found["mmd_p_value"].value == 0.01
     assert found["mahalanobis_p_value"].value <= 0.05 < found["msp_p_value"].value
     assert found["mahalanobis_flagged"].value > 0.3 > found["msp_flagged"].value
     assert found["false_positives"].value <= 0.05 + 4 * 0.034
-    assert summary["examples"]["test"] == 60 and "What moved most, of 2 features" in report
+    assert summary["examples"]["test"] == 60 and "What moved most, of 2 features" in titles
 
 
 def test_data_of_the_same_origin_show_no_shift(folder: Path) -> None:
@@ -95,7 +96,7 @@ def test_data_of_the_same_origin_show_no_shift(folder: Path) -> None:
 
 def test_a_model_three_times_too_sure_is_cooled_by_three_and_saved(folder: Path) -> None:
     saved = folder / "calibrated"
-    found, report, summary = examined(job(folder, "calibration", "large.npz", calibration={"save": str(saved)}))
+    found, titles, summary = examined(job(folder, "calibration", "large.npz", calibration={"save": str(saved)}))
     assert found["temperature"].value == pytest.approx(3, rel=0.15)
     assert found["ece"].value > 0.1 > found["ece_of_chance"].value > found["ece_scaled"].value
     assert found["nll_scaled"].value < found["nll"].value
@@ -104,18 +105,32 @@ def test_a_model_three_times_too_sure_is_cooled_by_three_and_saved(folder: Path)
         assert low - 0.02 <= found[f"{method}_coverage"].value <= high + 0.02
     before, after = (load_classifier(path).layers[0].weight[1, 0].item() for path in (folder / "model", saved))
     assert after == pytest.approx(before / found["temperature"].value)
-    assert "Reliability" in report
+    assert titles == ["Reliability", "Sets of labels"]
     with pytest.raises(ConfigError, match="is not empty: give a new folder"):
         job(folder, "calibration", "large.npz", calibration={"save": str(saved)}).run()
 
 
 def test_the_slice_in_which_labels_are_turned_is_confirmed(folder: Path) -> None:
     settings = {"models": (str(folder / "other"),), "depth": 1}
-    found, report, summary = examined(job(folder, "stability", "flipped.npz", stability=settings))
+    found, titles, summary = examined(job(folder, "stability", "flipped.npz", stability=settings))
     assert summary["bad slices"][0].startswith("feature 1 over")
     assert found["bad_slices"].value >= 1 and found["worst_slice_error"].value > 0.9
     assert 0 < found["churn"].value == found["ambiguity"].value < 0.1
-    assert found["changed"].value < 0.05 and "Worst slices" in report
+    assert found["changed"].value < 0.05 and titles == ["Other seeds", "Small changes", "Worst slices"]
+
+
+def test_evidence_names_other_models_by_their_digests_and_the_report_has_its_sections(folder: Path) -> None:
+    models = {"models": (str(folder / "other"),)}
+    run = job(folder, "stability", "flipped.npz", stability=models, thresholds={"changed": 0.5}).run()
+    found = {item.metric: item for item in run.evidence}
+    assert found["changed"].passed and found["changed"].model_digest == digest(str(folder / "model"))
+    assert digest(str(folder / "other")) in found["churn"].settings["stability"]
+    assert run.folder.read(ROWS) and "Worst slices" in run.folder.read("report.html").decode()
+
+
+def test_where_a_calibrated_model_is_saved_decides_no_figure() -> None:
+    assert CalibrationSettings(save="a").decisive({}) == CalibrationSettings().decisive({})
+    assert CalibrationSettings(bins=9).decisive({}) != CalibrationSettings().decisive({})
 
 
 def test_what_does_not_fit_the_model_is_refused(folder: Path, tmp_path: Path) -> None:

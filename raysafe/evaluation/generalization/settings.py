@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -9,7 +11,15 @@ from pydantic import Field
 from raysafe.config import Config
 
 
-class ShiftSettings(Config):
+class SuiteSettings(Config):
+    """What only one suite reads."""
+
+    def decisive(self, digests: Mapping[str, str]) -> str:
+        """All that decides a figure, as JSON; other models by their digests, as a path says nothing."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+class ShiftSettings(SuiteSettings):
     """How data are compared with those of the training's origin."""
 
     space: Literal["inputs", "features", "probabilities"] = Field(
@@ -28,7 +38,7 @@ class ShiftSettings(Config):
     )
 
 
-class CalibrationSettings(Config):
+class CalibrationSettings(SuiteSettings):
     """How probabilities are examined, and mended."""
 
     share: float = Field(0.5, gt=0, lt=1, description="Of the data: fits temperature and sets; the rest judges them.")
@@ -40,8 +50,11 @@ class CalibrationSettings(Config):
         None, description="Folder for the model with its temperature in the last layer, to serve like any other."
     )
 
+    def decisive(self, digests: Mapping[str, str]) -> str:
+        return json.dumps(self.model_dump(mode="json", exclude={"save"}), sort_keys=True)
 
-class StabilitySettings(Config):
+
+class StabilitySettings(SuiteSettings):
     """What is changed, and how slices are searched."""
 
     models: tuple[str, ...] = Field((), description="Models of the same training with other seeds.")
@@ -54,3 +67,7 @@ class StabilitySettings(Config):
     beam: int = Field(20, ge=1, description="Slices of each depth that are extended.")
     least: int = Field(20, ge=5, description="Fewest cases of a slice, in the half that is searched.")
     alpha: float = Field(0.05, gt=0, lt=1, description="How often a slice may be confirmed where none is bad.")
+
+    def decisive(self, digests: Mapping[str, str]) -> str:
+        values = self.model_dump(mode="json") | {"models": [digests.get(model, model) for model in self.models]}
+        return json.dumps(values, sort_keys=True)
