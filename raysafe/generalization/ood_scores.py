@@ -28,7 +28,7 @@ def msp(logits_NK: Floats) -> Floats:
 
 def energy_score(logits_NK: Floats, temperature: float = 1.0) -> Floats:
     """The free energy -T log sum exp(logits / T) (Liu et al. 2020, equation 4), (N,)."""
-    return -temperature * logsumexp(logits_NK / temperature, axis=1)
+    return -temperature * np.asarray(logsumexp(logits_NK / temperature, axis=1))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Mahalanobis:
         covariance_DD = ledoit_wolf(centred_ND)
         if not covariance_DD.any():
             raise DataError("the features are the same in all examples of a class: no distance can be scaled by them")
-        return cls(means_KD, np.linalg.inv(covariance_DD))
+        return cls(means_KD, np.linalg.inv(covariance_DD).astype(np.float64))
 
     def score(self, features_ND: Floats) -> Floats:
         root_DD = np.linalg.cholesky(self.precision_DD)

@@ -14,6 +14,5 @@ def scale_logits(model: nn.Module, temperature: float) -> None:
     if not temperature > 0:
         raise ValueError(f"a temperature must be above 0, got {temperature}")
     layer = last_layer(model)
-    layer.weight /= temperature
-    if layer.bias is not None:
-        layer.bias /= temperature
+    for part in layer.parameters():
+        part /= temperature

@@ -13,6 +13,7 @@ from raysafe.evaluation.generalization.classifier import digest, labelled_for, r
 from raysafe.evaluation.generalization.settings import CalibrationSettings
 from raysafe.evaluation.job import ROWS, EvaluateJob
 from raysafe.evaluation.suites import SUITES, Figure
+from raysafe.generalization.representation import last_layer
 from raysafe.models.classifier import load_classifier
 from raysafe.models.mlp import ClassifierHead, Mlp, MlpConfig, save_mlp
 
@@ -35,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, sharpness, tilt in (("model", 6.0, 0.0), ("other", 6.0, 0.6)):
         model = Mlp(MlpConfig(inputs=2, head=ClassifierHead(labels=("a", "b"))))
         with torch.no_grad():
-            model.layers[0].weight.copy_(torch.tensor([[0.0, 0.0], [sharpness, tilt]]))
-            model.layers[0].bias.zero_()
+            last_layer(model).weight.copy_(torch.tensor([[0.0, 0.0], [sharpness, tilt]]))
+            last_layer(model).bias.zero_()
         save_mlp(model, folder / name)
     draw(folder / "source.npz", 0)
     draw(folder / "same.npz", 1)
@@ -103,7 +104,7 @@ def test_a_model_three_times_too_sure_is_cooled_by_three_and_saved(folder: Path)
     low, high = summary["coverage, expected"]["95% of calibration sets"]
     for method in ("lac", "aps", "raps"):
         assert low - 0.02 <= found[f"{method}_coverage"].value <= high + 0.02
-    before, after = (load_classifier(path).layers[0].weight[1, 0].item() for path in (folder / "model", saved))
+    before, after = (last_layer(load_classifier(path)).weight[1, 0].item() for path in (folder / "model", saved))
     assert after == pytest.approx(before / found["temperature"].value)
     assert titles == ["Reliability", "Sets of labels"]
     with pytest.raises(ConfigError, match="is not empty: give a new folder"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from raysafe.data.labelled import split
@@ -58,7 +59,8 @@ def examine(job: EvaluateJob) -> Findings:
         Figure("ece_of_chance", chance_error(after_NK.max(axis=1), rng, settings.bins), len(right), better="lower"),
         Figure("temperature", temperature, len(fit), better="lower"),
     ]
-    sets, table = {}, [["method", "coverage", "mean size", "coverage by size of a set"]]
+    sets: dict[str, NDArray[np.bool_]] = {}
+    table: list[list[Any]] = [["method", "coverage", "mean size", "coverage by size of a set"]]
     for method in METHODS:
         fitted = ConformalSets.fit(
             method,
