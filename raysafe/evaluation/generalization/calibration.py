@@ -90,7 +90,7 @@ def examine(job: EvaluateJob) -> Findings:
             "predicted": judge.labels[predicted[number]],
             "confidence": round(float(before_NK[number].max()), 6),
             "confidence, scaled": round(float(after_NK[number].max()), 6),
-            **{f"set, {m}": [judge.labels[k] for k in np.flatnonzero(sets[m][number])] for m in METHODS},
+            **{f"set, {m}": ", ".join(judge.labels[k] for k in np.flatnonzero(sets[m][number])) for m in METHODS},
         }
         for number in np.argsort(-brier_scores(after_NK, judge.y))
     ]
