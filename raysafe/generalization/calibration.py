@@ -102,7 +102,7 @@ def brier_scores(probabilities_NK: Floats, y_N: NDArray[np.int64]) -> Floats:
 def log_losses(logits_NK: Floats, y_N: NDArray[np.int64], temperature: float = 1.0) -> Floats:
     """Each case's negative log-likelihood, in nats."""
     scaled_NK = logits_NK / temperature
-    return logsumexp(scaled_NK, axis=1) - scaled_NK[np.arange(len(y_N)), y_N]
+    return np.asarray(logsumexp(scaled_NK, axis=1)) - scaled_NK[np.arange(len(y_N)), y_N]
 
 
 def fit_temperature(logits_NK: Floats, y_N: NDArray[np.int64]) -> float:
