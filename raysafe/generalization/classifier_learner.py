@@ -58,12 +58,14 @@ class Rows:
 
 
 class Constrained(nn.Module):
-    """A network and the multipliers of its constraint, which are a buffer, so that checkpoints carry them."""
+    """A network, the multipliers of its constraint and the average that moves them: buffers, so that checkpoints
+    carry them."""
 
     def __init__(self, config: MlpConfig, multipliers_2P: Tensor) -> None:
         super().__init__()
         self.network = Mlp(config)
         self.register_buffer("multipliers", multipliers_2P)
+        self.register_buffer("average", torch.zeros(multipliers_2P.shape[1]))
 
     def forward(self, x_BD: Tensor) -> Tensor:
         return self.network(x_BD)
@@ -128,13 +130,13 @@ class ClassifierLearner(Learner):
             metrics["penalty"] = (penalty.detach(), weight)
             total = total + penalty
         if self.compared:
-            fairness, figures = self._fairness(inner.get_buffer("multipliers"), logits_BK, batch, training)
+            fairness, figures = self._fairness(inner, logits_BK, batch, training)
             total = total + weight * fairness
             metrics |= {name: (weight * value, weight) for name, value in figures.items()}
         return total, metrics
 
     def _fairness(
-        self, multipliers_2P: Tensor, logits_BK: Tensor, batch: Rows, training: bool
+        self, inner: Constrained, logits_BK: Tensor, batch: Rows, training: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What differences between groups add to the mean loss, and figures."""
         fair = self.fair
@@ -149,9 +151,10 @@ class ClassifierLearner(Learner):
             return torch.as_tensor(added, device=logits_BK.device), figures
         if not training:
             return fair.most * violation(decided_P, fair.tolerance), figures
-        ascend(multipliers_2P, decided_P, fair, share=min(1.0, batch.weight / self.batch_size))
-        figures["multiplier"] = multipliers_2P.max()
-        return lagrangian(multipliers_2P.clone(), differences(probabilities_B, cells_B, pairs_P2)), figures
+        share = min(1.0, batch.weight / self.batch_size)
+        weights_2P = ascend(inner.get_buffer("multipliers"), inner.get_buffer("average"), decided_P, fair, share)
+        figures["multiplier"] = weights_2P.max()
+        return lagrangian(weights_2P, differences(probabilities_B, cells_B, pairs_P2)), figures
 
     def after_step(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if self.regularisation.shrinks:

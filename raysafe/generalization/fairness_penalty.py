@@ -6,7 +6,7 @@ cells of one condition.
 
 The constraint is a game of two players (Cotter, Jiang and Sridharan 2019, the proxy-Lagrangian): the network descends
 on its probabilities' differences, weighted by multipliers, and the multipliers ascend by how far the differences of
-its decisions exceed the tolerance.
+its decisions, a running average over batches, exceed the tolerance.
 """
 
 from __future__ import annotations
@@ -84,22 +84,28 @@ def no_multipliers(criterion: Criterion, groups: int) -> Tensor:
 
 
 @torch.no_grad()
-def ascend(multipliers_2P: Tensor, differences_P: Tensor, fair: FairTraining, share: float = 1.0) -> None:
-    """One step of the multipliers, in place, by the differences of decisions.
+def ascend(
+    multipliers_2P: Tensor, average_P: Tensor, differences_P: Tensor, fair: FairTraining, share: float = 1.0
+) -> Tensor:
+    """One step of the running average and of the multipliers, in place; returns what weighs the differences, (2, P).
 
-    share: of the optimiser step's rows that the differences are of.
+    That is the multiplier and, while there is excess, `damping` times it (the gradient of an augmented Lagrangian,
+    Hestenes 1969), without which multipliers run on while the network follows, and swing. share: of the optimiser
+    step's rows that the differences are of.
     """
     assert fair.tolerance is not None
-    excess_2P = torch.stack([differences_P, -differences_P]) - fair.tolerance
+    average_P.lerp_(differences_P, (1 - fair.memory) * share)
+    excess_2P = torch.stack([average_P, -average_P]) - fair.tolerance
     multipliers_2P.add_(excess_2P, alpha=fair.ascent_rate * share).clamp_(0.0, fair.most)
+    return (multipliers_2P + fair.damping * excess_2P.clamp_min(0.0)).clamp_max(fair.most)
 
 
-def lagrangian(multipliers_2P: Tensor, differences_P: Tensor) -> Tensor:
-    """What the network descends on: sum of (multiplier of <=, less that of >=) times difference in probability.
+def lagrangian(weights_2P: Tensor, differences_P: Tensor) -> Tensor:
+    """What the network descends on: sum of (weight of <=, less that of >=) times difference in probability.
 
     It is linear in the differences, so that a batch's gradient has no bias.
     """
-    return ((multipliers_2P[0] - multipliers_2P[1]) * differences_P).sum()
+    return ((weights_2P[0] - weights_2P[1]) * differences_P).sum()
 
 
 def violation(differences_P: Tensor, tolerance: float) -> Tensor:

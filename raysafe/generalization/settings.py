@@ -62,7 +62,13 @@ class FairTraining(Config):
         default=None, ge=0, lt=1, description="Constraint: the widest difference in decisions that is allowed."
     )
     ascent_rate: float = Field(
-        default=0.5, gt=0, allow_inf_nan=False, description="What a multiplier gains in a step, times the excess."
+        default=0.2, gt=0, allow_inf_nan=False, description="What a multiplier gains in a step, times the excess."
+    )
+    damping: float = Field(
+        default=10.0, ge=0, allow_inf_nan=False, description="What it is above that while there is excess, times that."
+    )
+    memory: float = Field(
+        default=0.9, ge=0, lt=1, description="Decay of the running average of differences, whose excess is meant."
     )
     most: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="The largest multiplier.")
 

@@ -89,7 +89,7 @@ def judged(people: dict[str, Grouped], learner: ClassifierLearner, module: nn.Mo
 def test_penalty_and_constraint_narrow_the_gap_on_held_out_rows(people: dict[str, Grouped], tmp_path: Path) -> None:
     control = judged(people, *trained(people), tmp_path / "control")
     penalised = judged(people, *trained(people, FairTraining(penalty=10.0)), tmp_path / "penalised")
-    fair = FairTraining(tolerance=0.02, ascent_rate=0.2)
+    fair = FairTraining(tolerance=0.02)
     constrained = judged(people, *trained(people, fair), tmp_path / "constrained")
     assert control.parity.value > 0.3
     assert penalised.parity.value < control.parity.value / 2
@@ -123,8 +123,11 @@ def test_the_jacobian_penalty_makes_digits_robust_to_noise() -> None:
     from raysafe.data.labelled import Labelled, load_labelled
 
     digits = load_labelled("digits")
-    flat = Labelled(digits.x.reshape(len(digits), -1), digits.y, digits.labels)
-    whole = Grouped(flat, {}, Features(columns=tuple(Feature(name=str(place)) for place in range(64))))
+    x_ND = digits.x.reshape(len(digits), -1)
+    # a pixel at the border that hardly ever varies would be blown up by normalisation, and its noise with it
+    x_ND = x_ND[:, x_ND.std(axis=0) > 0.1]
+    names = Features(columns=tuple(Feature(name=str(place)) for place in range(x_ND.shape[1])))
+    whole = Grouped(Labelled(x_ND, digits.y, digits.labels), {}, names)
     parts = split_grouped(whole, {"train": 0.6, "test": 0.4}, 0)
     test = parts["test"].labelled
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal(test.x.shape).astype(np.float32))

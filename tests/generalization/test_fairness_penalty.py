@@ -78,14 +78,22 @@ def test_the_penalty_has_the_gradient_of_finite_differences() -> None:
 
 
 def test_multipliers_ascend_by_the_excess_and_stay_within_bounds() -> None:
-    fair = FairTraining(tolerance=0.1, ascent_rate=1.0, most=0.5)
-    multipliers = no_multipliers("demographic-parity", 2)
-    ascend(multipliers, torch.tensor([0.3]), fair)
-    assert multipliers[:, 0].tolist() == pytest.approx([0.2, 0.0])
-    ascend(multipliers, torch.tensor([0.9]), fair)
-    assert multipliers[:, 0].tolist() == pytest.approx([0.5, 0.0])
-    ascend(multipliers, torch.tensor([-0.4]), fair)
+    fair = FairTraining(tolerance=0.1, ascent_rate=1.0, most=0.5, damping=1.0, memory=0.0)
+    multipliers, average = no_multipliers("demographic-parity", 2), torch.zeros(1)
+    weights = ascend(multipliers, average, torch.tensor([0.3]), fair)
+    assert multipliers[:, 0].tolist() == pytest.approx([0.2, 0.0]) and float(average) == pytest.approx(0.3)
+    assert weights[:, 0].tolist() == pytest.approx([0.4, 0.0])
+    weights = ascend(multipliers, average, torch.tensor([0.9]), fair)
+    assert multipliers[:, 0].tolist() == weights[:, 0].tolist() == pytest.approx([0.5, 0.0])
+    ascend(multipliers, average, torch.tensor([-0.4]), fair)
     assert multipliers[:, 0].tolist() == pytest.approx([0.0, 0.3])
+
+
+def test_the_average_forgets() -> None:
+    multipliers, average = no_multipliers("demographic-parity", 2), torch.zeros(1)
+    for difference in (0.4, 0.0):
+        ascend(multipliers, average, torch.tensor([difference]), FairTraining(tolerance=0.1, memory=0.75))
+    assert float(average) == pytest.approx(0.4 * 0.25 * 0.75)
 
 
 def test_penalty_and_tolerance_exclude_each_other() -> None:
@@ -105,7 +113,7 @@ def test_the_game_ends_at_the_tolerance_where_an_unconstrained_fit_does_not(tole
     def widest(fair: FairTraining | None) -> float:
         weights = torch.zeros(3, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.Adam([weights], lr=0.03)
-        multipliers = no_multipliers("demographic-parity", 2).double()
+        multipliers, average = no_multipliers("demographic-parity", 2).double(), torch.zeros(1).double()
         gaps = []
         for _ in range(300):
             logits = x @ weights[:2] + weights[2]
@@ -113,8 +121,8 @@ def test_the_game_ends_at_the_tolerance_where_an_unconstrained_fit_does_not(tole
             gap = differences((logits > 0).double(), cells, pairs)
             gaps.append(float(gap.abs().max()))
             if fair:
-                ascend(multipliers, gap, fair)
-                loss = loss + lagrangian(multipliers, differences(logits.sigmoid(), cells, pairs))
+                weights_2P = ascend(multipliers, average, gap, fair)
+                loss = loss + lagrangian(weights_2P, differences(logits.sigmoid(), cells, pairs))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -23,7 +23,7 @@ def test_a_front_on_adult_narrows_one_gap_and_tells_what_the_other_costs(shell: 
         pytest.skip(f"there is no {data}: python -m tests.bench.fairness_data")
     (shell.folder / "adult.csv").symlink_to(data)
     command = "raysafe classifier --config jobs/presets/classifier_adult.yaml"
-    run = shell.run(command, named=True)
+    run = shell.run(command, named=True, timeout_s=3600)
     front = json.loads(shell.opened(run).folder.read("artifacts/front.json"))
     found = {one["name"]: one for one in front["held_out"]}
     control, kept = found["unconstrained"], found[front["kept"]]
