@@ -231,7 +231,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             "forgetting",
             "how much a classifier has forgotten of what it could do before, on an earlier task's held-out examples",
-            "raysafe.evaluation.forgetting",
+            "raysafe.evaluation.generalization.forgetting",
             frozenset({"reference"}),
             frozenset({"reference"}),
             frozenset({"accuracy", "accuracy_before", "forgotten", "p_value"}),
@@ -240,7 +240,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             "negative-transfer",
             "whether a fine-tuned classifier does better than one trained from scratch on the same rows",
-            "raysafe.evaluation.forgetting:examine_transfer",
+            "raysafe.evaluation.generalization.forgetting:examine_transfer",
             frozenset({"reference"}),
             frozenset({"reference"}),
             frozenset({"accuracy", "accuracy_from_scratch", "transfer_gain", "p_value"}),
