@@ -68,14 +68,14 @@ def after_both(first: Path, method: str, memory: Labelled | None = None, **chang
 
 def test_plain_fine_tuning_forgets_and_rehearsal_of_twenty_rows_does_not(first: Path) -> None:
     old, new = after_both(first, "plain")
-    assert old < 0.2 and new > 0.95
+    assert old < 0.5 and new > 0.95
     old, new = after_both(first, "rehearsal", memory=blobs(20, classes=OLD))
     assert old > 0.9 and new > 0.95
 
 
 def test_consolidation_keeps_more_of_the_old_task_the_stronger_it_is(first: Path) -> None:
     kept = [after_both(first, "ewc", consolidation={"strength": strength})[0] for strength in (1e-6, 1e6)]
-    assert kept[0] < 0.2
+    assert kept[0] < 0.5
     assert kept[1] > 0.9
 
 
