@@ -115,7 +115,8 @@ def test_adaptation_beats_the_source_alone_from_mnist_to_digits() -> None:
     text = (
         "| method | accuracy on digits | gained over source alone |\n|---|---|---|\n" + "\n".join(lines) + "\n\n"
         f"4,000 labelled images of MNIST and 1,438 unlabelled digits, both at {SIZE[0]} x {SIZE[1]}; held-out digits, "
-        f"{SEEDS} seeds, {EPOCHS} epochs, 95% intervals, paired t tests. The last model counts: no label of a digit is used before it."
+        f"{SEEDS} seeds, {EPOCHS} epochs, 95% intervals, paired t tests. The last model counts: no label of a digit is "
+        "used before it."
     )
     # the better of two, by Bonferroni's correction
     assert best.difference > 0 and 2 * best.p_value < 0.05
