@@ -18,6 +18,8 @@ from raysafe.errors import StorageError
 from raysafe.runtime.run import Run
 
 CHECKPOINTS = "checkpoints"
+BEST = f"{CHECKPOINTS}/best"
+"""The best policy, where its evaluation had no checkpoint: nothing can be resumed from it, for episodes went on."""
 ARRAYS = "arrays.safetensors"
 STATE = "state.json"
 
@@ -83,19 +85,19 @@ def folder_of(step: int) -> str:
     return f"{CHECKPOINTS}/step-{step:010d}"
 
 
-def write(run: Run, position: Position, state: dict[str, Any]) -> None:
-    """One checkpoint; the metrics up to there are on the disk before."""
+def write(run: Run, position: Position, state: dict[str, Any], folder: str | None = None) -> None:
+    """One checkpoint, in the folder of its step or in another; the metrics up to there are on the disk before."""
     arrays: dict[str, np.ndarray] = {}
-    packed = pack(state, arrays)
+    packed, name = pack(state, arrays), folder or folder_of(position.steps)
     run.flush()
-    run.folder.write(f"{folder_of(position.steps)}/{ARRAYS}", save(arrays))
+    run.folder.write(f"{name}/{ARRAYS}", save(arrays))
     text = json.dumps({"position": asdict(position), "state": packed})
-    run.folder.write(f"{folder_of(position.steps)}/{STATE}", text)
+    run.folder.write(f"{name}/{STATE}", text)
 
 
 def read(run: Run, step: int) -> tuple[Position, dict[str, Any]]:
-    """What a checkpoint holds; raises StorageError where it is damaged."""
-    name = folder_of(step)
+    """What the checkpoint of a step holds, or else the best policy's; raises StorageError where it is damaged."""
+    name = folder_of(step) if run.folder.exists(f"{folder_of(step)}/{STATE}") else BEST
     try:
         found = json.loads(run.folder.read(f"{name}/{STATE}"))
         arrays = load(run.folder.read(f"{name}/{ARRAYS}"))

@@ -70,6 +70,12 @@ class RLJob(Job):
     signals: SignalsConfig | None = Field(
         default=None, description="Reward, or keep near rest, a signal that was recorded along trajectories."
     )
+    checkpoint_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="Environment steps between checkpoints, at each of which episodes begin anew; by default there is "
+        "one at each evaluation. The best policy is kept in between, too.",
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="Latest checkpoints kept, besides the best.")
 
     @model_validator(mode="after")

@@ -47,6 +47,8 @@ class Training:
         self.position = Position()
         self.saved: int | None = None
         """Step of the last checkpoint."""
+        self.best: int | None = None
+        """Step of the best policy that was kept apart."""
 
     def train(self) -> None:
         self._resume()
@@ -64,8 +66,12 @@ class Training:
         if due and not judged:
             self._evaluate()
             return False
-        if (judged or self.stop.wanted) and self.saved != position.steps:
-            self._save()
+        if self.saved != position.steps:
+            if last or self.stop.wanted or (judged and self._checkpoint_due):
+                self._save()
+            elif judged and job.keeps_best and self.best != position.best_step == position.steps:
+                checkpoints.write(self.run, position, self.agent.state(), checkpoints.BEST)
+                self.best = position.steps
         if last:
             return True
         if self.stop.wanted:
@@ -74,6 +80,11 @@ class Training:
             )
         self._iterate()
         return False
+
+    @property
+    def _checkpoint_due(self) -> bool:
+        every, steps = self.job.checkpoint_every, self.position.steps
+        return every is None or self.saved is None or steps // every > self.saved // every
 
     def _iterate(self) -> None:
         position, started = self.position, time.perf_counter()

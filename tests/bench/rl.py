@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,7 +28,7 @@ LIMITS = {"ppo": 1.2, "dqn": 1.5}
 TUNED: dict[str, dict[str, Any]] = {
     "ppo": {
         "ppo": {"batch_size": 256, "minibatch_size": 256, "epochs": 20, "gamma": 0.98, "lam": 0.8},
-        "sampling": {"envs": 8},
+        "sampling": {"envs": 16},
     },
     "dqn": {},
 }
@@ -53,6 +54,7 @@ def ours(algorithm: str, seed: int) -> dict[str, float]:
                 "steps": STEPS[algorithm],
                 "target": TARGET,
                 "seed": seed,
+                "checkpoint_every": STEPS[algorithm] // 4,
                 "storage": storage,
                 **TUNED[algorithm],
                 "evaluation": EvaluationSettings(every=EVERY, episodes=EPISODES, frames=0).model_dump(),
@@ -69,7 +71,8 @@ def ours(algorithm: str, seed: int) -> dict[str, float]:
                 before = tree_cpu_s()
                 found = evaluate()
                 aside_s += tree_cpu_s() - before
-                return found
+                # the peer isn't judged before it has learned, and a lucky beginning is no training
+                return found if training.position.steps else replace(found, admitted=False)
 
             agent.evaluate = aside
             before = tree_cpu_s()

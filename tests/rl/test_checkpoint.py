@@ -67,3 +67,22 @@ def test_a_damaged_checkpoint_is_one_sentence(run: Run) -> None:
     run.folder.write(f"{checkpoints.folder_of(10)}/{checkpoints.ARRAYS}", b"not safetensors")
     with pytest.raises(StorageError, match=r"step-0000000010 is damaged .*delete"):
         checkpoints.read(run, 10)
+
+
+def test_the_best_policy_is_kept_between_checkpoints_that_are_far_apart(tmp_path: Path) -> None:
+    settings = {"env": "raysafe/SafeExploration-v0", "algorithm": "q-learning", "steps": 32_768, "keep_checkpoints": 9}
+    settings |= {"evaluation": {"every": 4096, "episodes": 5, "frames": 0}}
+    near, far = (
+        RLJob.parse({**settings, "storage": str(tmp_path / name), "checkpoint_every": every}).run()
+        for name, every in (("near", None), ("far", 1_000_000))
+    )
+    clock = {"steps_per_s"}
+    curves = [[{k: v for k, v in row.items() if k not in clock} for row in run.metrics] for run in (near, far)]
+    assert curves[0] == curves[1]
+    steps = checkpoints.complete_steps(near)
+    assert len(steps) == 9 and checkpoints.complete_steps(far) == [0, steps[-1]]
+    (best,) = (event["best_step"] for event in near.events if event["event"] == "trained")
+    kept = [checkpoints.read(run, int(best)) for run in (near, far)]
+    assert 0 < best < steps[-1] and [position.steps for position, _ in kept] == [best, best]
+    one, other = (state["q_learning"] for _, state in kept)
+    assert np.array_equal(one["q"], other["q"])

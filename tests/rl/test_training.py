@@ -23,6 +23,7 @@ SETTINGS = """
 job: rl
 env: tests.rl.balancing:Balancing
 steps: 8192
+seed: 1
 sampling:
   normalise: true
 ppo:
