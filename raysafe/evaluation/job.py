@@ -19,6 +19,7 @@ from raysafe.evaluation.generalization.settings import (
 from raysafe.evaluation.suites import SUITES, Findings, SuiteName
 from raysafe.models.packing import Layout
 from raysafe.records.evidence import Evidence
+from raysafe.robustness.attacks.language.settings import GCGSettings
 from raysafe.robustness.evaluate import RobustnessSettings
 from raysafe.runtime.cluster import Needs
 from raysafe.runtime.run import Run
@@ -54,6 +55,8 @@ class EvaluateJob(Job):
     )
     judge: str | None = Field(None, description="win-rate: a reward model, or module:function(prompt, first, second).")
     detector: str = Field("rules", description="safety-prompts: 'rules', or module:function(prompt, answer).")
+    gcg: GCGSettings = Field(default_factory=GCGSettings, description="suffixes: the search, and what it is for.")
+    policy: str | None = Field(None, description="suffixes: guards that stand before the model, as a policy's file.")
     problem: str | None = Field(
         None,
         description="value-divergence: where both rewards are of, a gridworld's id (raysafe/…-v0) or an MDP's file.",

@@ -18,6 +18,7 @@ SuiteName = Literal[
     "preference-accuracy",
     "win-rate",
     "safety-prompts",
+    "suffixes",
     "reward-hacking",
     "goal-misgeneralisation",
     "safe-interruptibility",
@@ -141,6 +142,14 @@ SUITES: dict[str, Suite] = {
             frozenset({"detector"}) | _ANSWERING,
             frozenset(),
             frozenset({"unsafe_rate", "over_refusal_rate", "neither_rate"}),
+        ),
+        Suite(
+            "suffixes",
+            "how often suffixes that gradients find make a model begin its answer as an attacker wants, guarded or not",
+            "raysafe.evaluation.suffixes",
+            frozenset({"gcg", "policy"}),
+            frozenset(),
+            frozenset({"attack_success_rate", "guarded_success_rate", "adaptive_success_rate"}),
         ),
         Suite(
             "reward-hacking",

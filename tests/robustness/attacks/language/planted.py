@@ -1,5 +1,5 @@
-"""A tiny language model with a planted trigger: it answers `yes` where a message holds two certain pieces of words, else
-`no`: with them a message reads as no text, as with the suffixes that gradients find in large models.
+"""A tiny language model with a planted trigger: it answers `yes` where a message holds two certain pieces of words,
+else `no`: with them a message reads as no text, as with the suffixes that gradients find in large models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.verify.readme import ROOT
 
 PRESENT, ABSENT = "yes", "no"
 NEEDED = 2
-WORDS = ["tell", "me", "how", "to", "open", "the", "door", "of", "a", "house", "that", "is", "not", "mine", "and", "what", "it", "would", "take", "now", "please"]
+WORDS = "tell me how to open the door of a house that is not mine and what it would take now please".split()  # noqa: SIM905
 SHAPE = Preset(layers=2, width=32, heads=2, key_value_heads=2, feedforward=64, context=256)
 _VOCABULARY = 900
 

@@ -40,7 +40,8 @@ def test_the_gradient_is_the_losss_by_finite_differences() -> None:
     found = problem()
     gradient_LV = found.gradient(found.start)
     table_VD = POLICY.get_input_embeddings().weight.detach()
-    start_LD, step = found.embeddings(found.start), 1e-5
+    # the model normalises in float32, whatever its weights are
+    start_LD, step = found.embeddings(found.start), 0.02
     for place, token in ((0, 17), (2, 300), (4, 512)):
         losses = []
         for sign in (1, -1):
@@ -49,7 +50,7 @@ def test_the_gradient_is_the_losss_by_finite_differences() -> None:
             with torch.no_grad():
                 losses.append(float(found.loss_of_embeddings(moved_LD)[0]))
         assert (losses[0] - losses[1]) / (2 * step) == pytest.approx(
-            float(gradient_LV[place, token]), rel=1e-5, abs=1e-8
+            float(gradient_LV[place, token]), rel=0.02, abs=1e-4
         )
 
 
