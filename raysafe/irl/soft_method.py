@@ -22,7 +22,8 @@ class SoftMethod(ABC, Generic[Report]):
 
     def __init__(self, mdp: TabularMDP, gamma: float, horizon: int | None, objective: Objective) -> None:
         check(gamma, horizon)
-        self.mdp, self.gamma, self.horizon, self.objective = mdp, gamma, horizon, objective
+        self.mdp, self.gamma, self.horizon = mdp, gamma, horizon
+        self.objective: Objective = objective
         self._found: tuple[SoftPlan, Report] | None = None
 
     @abstractmethod
