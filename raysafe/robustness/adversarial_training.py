@@ -119,7 +119,7 @@ class RobustLearner(Learner):
             metrics["noisy_accuracy"] = hits(module(batch.x + self.defence.sigma * noise), batch.y_B)
         return cross_entropy(logits_BK, batch.y_B, reduction="sum"), metrics
 
-    def survived(self, module: nn.Module, batch: Batch, attack: Attack) -> tuple[Tensor, float]:
+    def survived(self, module: nn.Module, batch: Batch, attack: Attack) -> tuple[Tensor | float, float]:
         """How many examples the attack doesn't break, and of how many."""
         defence = self.defence
         found = attack(module, batch.x, batch.y_B, norm=defence.norm, epsilon=defence.epsilon, sample=batch.row_B)
@@ -134,7 +134,7 @@ class RobustLearner(Learner):
             module.update()
 
 
-def hits(logits_BK: Tensor, y_B: Tensor) -> tuple[Tensor, float]:
+def hits(logits_BK: Tensor, y_B: Tensor) -> tuple[Tensor | float, float]:
     """How many are right, and of how many."""
     return (logits_BK.argmax(-1) == y_B).sum(), float(len(y_B))
 

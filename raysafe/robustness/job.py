@@ -192,8 +192,7 @@ def network_of(job: AdversarialJob, train: Labelled) -> NetworkConfig:
         return _vectors(job, shape[0], head)
     mean = std = None
     if network.normalise:
-        mean = tuple(np.mean(train.x, axis=(0, 2, 3), dtype=np.float64).tolist())
-        std = tuple(np.std(train.x, axis=(0, 2, 3), dtype=np.float64).tolist())
+        mean, std = (tuple(map(float, f(train.x, axis=(0, 2, 3), dtype=np.float64))) for f in (np.mean, np.std))
     return VisionConfig(
         image=shape,
         stages=network.stages or default_stages(shape),
