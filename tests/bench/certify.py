@@ -105,7 +105,9 @@ def main() -> None:
     for method in METHODS:
         line = f"{method:<11} {mine[method]['seconds']:>22.3f}"
         if theirs:
-            apart = torch.tensor(mine[method]["margins"]) - torch.tensor(theirs[method]["margins"])
+            apart = torch.tensor(mine[method]["margins"], dtype=torch.float64) - torch.tensor(
+                theirs[method]["margins"], dtype=torch.float64
+            )
             line += f"   {theirs[method]['seconds']:>10.3f}   {apart.max():+.1e} {apart.min():+.1e}"
         target = f"   (target {TARGETS[method]:g})" if method in TARGETS else ""
         print(line + target)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+from torch.fx.proxy import TraceError
 from torch.nn.utils import parametrize
 
 from raysafe.errors import ModelError
@@ -25,7 +27,7 @@ _SIZES = {"size", "dim"}
 _ARITHMETIC = {getattr(operator, name) for name in ("add", "sub", "mul", "floordiv", "truediv", "neg", "getitem")}
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 _VIEWS = {"view", "reshape", "flatten", "contiguous"}
-_TRACING = (fx.proxy.TraceError, TypeError, RuntimeError, ValueError, AttributeError, NameError, IndexError)
+_TRACING = (TraceError, TypeError, RuntimeError, ValueError, AttributeError, NameError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class Graph:
 
     def _value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         """An operator applied to activations, or a constant."""
-        args = fx.node.map_arg(node.args, lambda inner: values[inner])
-        kwargs = fx.node.map_arg(node.kwargs, lambda inner: values[inner])
+        args = map_arg(node.args, lambda inner: values[inner])
+        kwargs = map_arg(node.kwargs, lambda inner: values[inner])
         if node.op == "placeholder":
             return node.args[0]
         if node.op == "get_attr":

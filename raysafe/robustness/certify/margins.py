@@ -70,6 +70,8 @@ def _tighten(entries: list[Entry], number: int, operator: Operator) -> Interval:
         # what keeps its sign is exact as it is; so for each input by itself, whatever else is in its batch
         open_BN = ((box.lower < 0) & (box.upper > 0)).flatten(1)
     chosen_R = open_BN.any(0).nonzero().squeeze(1)
+    if not len(chosen_R):
+        return box
     widest = max(math.prod(entry.output.shape[1:]) for entry in entries[: number + 1])
     count = max(1, _MOST_NUMBERS // (2 * len(box.lower) * widest))
     lower_BN, upper_BN = box.lower.flatten(1).clone(), box.upper.flatten(1).clone()

@@ -258,7 +258,7 @@ def negative(x: Activation) -> Applied:
     return _one(ScaleShift(-1.0), x)
 
 
-def _pair(value: Any) -> Pair:
+def _pair(value: Any) -> tuple[Any, Any]:
     first, second = (value, value) if value is None or isinstance(value, int) else value
     return first, second
 
