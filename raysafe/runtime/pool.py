@@ -40,6 +40,12 @@ class _Mapper:
         return self.function(rows)
 
 
+def chunks_of(table: pa.Table) -> list[pa.Table]:
+    """Enough consecutive chunks for many workers and a moving bar, few enough to keep."""
+    rows = max(CHUNK_ROWS, -(-table.num_rows // MOST_CHUNKS))
+    return [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
+
+
 def parallel_map(
     make: Callable[[], TableFunction],
     table: pa.Table,
@@ -54,9 +60,7 @@ def parallel_map(
     `make` runs once per actor. An actor that dies is replaced up to three times, and its chunk is done again. Chunks
     depend on the number of rows alone, so that a keeper finds them again whatever the number of workers.
     """
-    # enough chunks for many workers and a moving bar, few enough to keep
-    rows = max(CHUNK_ROWS, -(-table.num_rows // MOST_CHUNKS))
-    chunks = [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
+    chunks = chunks_of(table)
     found = [keeper.find(chunk) if keeper else None for chunk in chunks]
     results = {index: result for index, result in enumerate(found) if result is not None}
     waiting = [(index, chunk) for index, chunk in enumerate(chunks) if index not in results][::-1]

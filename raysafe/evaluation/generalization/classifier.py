@@ -14,7 +14,7 @@ from raysafe.errors import DataError
 from raysafe.generalization.representation import Represented, represent
 from raysafe.models.classifier import input_shape, labels_of, load_classifier
 from raysafe.models.language import model_digest, model_folder
-from raysafe.runtime.pool import parallel_map
+from raysafe.runtime.pool import chunks_of, parallel_map
 
 if TYPE_CHECKING:
     from raysafe.evaluation.job import EvaluateJob
@@ -60,7 +60,8 @@ def reader(job: EvaluateJob, model: str | None = None) -> Callable[[np.ndarray, 
     def read(x: np.ndarray, description: str) -> Represented:
         table = pa.table({"x": _column(x.reshape(len(x), -1))})
         if here is not None:
-            found = here(table)
+            # by the same chunks, so that sums are rounded as they are by actors
+            found = pa.concat_tables([here(chunk) for chunk in chunks_of(table)])
         else:
             found = parallel_map(make, table, needs=job.needs, description=description, address=job.address)
         return Represented(_matrix(found["features"]), _matrix(found["logits"]))
