@@ -69,3 +69,26 @@ def test_a_linear_network_is_exact_by_every_bound() -> None:
     for found in (linear_margins(graph.entries(inputs), y), linear_margins(tightened_entries(graph, inputs), y)):
         torch.testing.assert_close(found, exact, atol=1e-9, rtol=0)
     torch.testing.assert_close(interval_margins(graph.entries(inputs), y), exact, atol=1e-9, rtol=0)
+
+
+def test_the_gradients_of_bounds_are_finite_differences() -> None:
+    torch.manual_seed(0)
+    activation = nn.ReLU()
+    model = nn.Sequential(nn.Linear(3, 4), activation, nn.Linear(4, 4), activation, nn.Linear(4, 3)).double()
+    graph, y_B = Graph(model), torch.tensor([0, 2])
+    inputs, weight = box(torch.rand(2, 3, dtype=torch.float64), 0.2), model[0].weight
+
+    def total() -> Tensor:
+        entries = graph.entries(inputs)
+        lines = linear_margins(entries, y_B) + linear_margins(tightened_entries(graph, inputs), y_B)
+        return (interval_margins(entries, y_B) + lines).sum()
+
+    (found,) = torch.autograd.grad(total(), weight)
+    with torch.no_grad():
+        for place in ((0, 0), (2, 1)):
+            weight[place] += 1e-6
+            above = total()
+            weight[place] -= 2e-6
+            below = total()
+            weight[place] += 1e-6
+            assert found[place].item() == pytest.approx(((above - below) / 2e-6).item(), rel=0.02, abs=1e-4)
