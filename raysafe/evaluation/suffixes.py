@@ -87,9 +87,7 @@ def single_messages(prompts: Sequence[Sequence[dict[str, str]]], source: str) ->
     """The texts; raises DataError at the first prompt that is a longer conversation."""
     for row, prompt in enumerate(prompts, start=1):
         if [turn["role"] for turn in prompt] != ["user"]:
-            raise DataError(
-                f"{source}, row {row}: a single message of a user is attacked, this has {len(prompt)}"
-            )
+            raise DataError(f"{source}, row {row}: a single message of a user is attacked, this has {len(prompt)}")
     return [prompt[0]["content"] for prompt in prompts]
 
 

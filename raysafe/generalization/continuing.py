@@ -179,7 +179,7 @@ def with_memory(task: Labelled, remembered: Sequence[tuple[np.ndarray, int]]) ->
     """Rows of a task, and as many of the memory, each of which comes as often as any other, within one."""
     if not remembered:
         return table(task)
-    places = np.resize(np.arange(len(remembered)), len(task))
+    places = np.resize(np.arange(len(remembered)), len(task)).tolist()
     x = np.concatenate([task.x, np.stack([remembered[place][0] for place in places])])
     y = np.concatenate([task.y, np.array([remembered[place][1] for place in places], dtype=np.int64)])
     return table(Labelled(x, y, task.labels))

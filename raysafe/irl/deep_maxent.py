@@ -65,7 +65,8 @@ class DeepMaxEntIRL(SoftMethod[DeepReport]):
         self._inputs = torch.from_numpy((rows - rows.mean(axis=0)) / np.where(spread_F > 0, spread_F, 1.0))
 
     def _search(self, shown: Demonstrated) -> tuple[Reward, SoftPlan, DeepReport]:
-        settings, plan, first = self.settings, None, 0.0
+        settings, first = self.settings, 0.0
+        plan: SoftPlan | None = None
         net = _network(self._inputs.shape[1], settings)
         optimiser = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.iterations)
@@ -91,6 +92,7 @@ class DeepMaxEntIRL(SoftMethod[DeepReport]):
         reward = Reward.of_table(
             rewards_SA.copy(), learned_by="deep maximum entropy", gamma=self.gamma, horizon=self.horizon
         )
+        assert plan is not None
         return reward, plan, DeepReport(first, objective, float(np.abs(ahead_SA).max()), settings.iterations)
 
     def _rewards(self, net: nn.Module) -> Tensor:

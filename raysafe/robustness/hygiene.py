@@ -6,9 +6,10 @@ stronger and find less, by a huge ball that breaks nothing, and by losses withou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -30,7 +31,7 @@ class Check:
     warning: bool
 
 
-def checks(columns: Mapping[str, Sequence[bool]], settings: RobustnessSettings) -> list[Check]:
+def checks(columns: Mapping[str, Any], settings: RobustnessSettings) -> list[Check]:
     """Every sign, from the columns of evaluate.measure; none where no sample was checked."""
     chosen_N = np.asarray(columns["checked"], dtype=bool)
     if not chosen_N.any():

@@ -192,7 +192,8 @@ def network_of(job: AdversarialJob, train: Labelled) -> NetworkConfig:
         return _vectors(job, shape[0], head)
     mean = std = None
     if network.normalise:
-        mean, std = (tuple(map(float, f(train.x, axis=(0, 2, 3), dtype=np.float64))) for f in (np.mean, np.std))
+        wide = train.x.astype(np.float64)
+        mean, std = tuple(wide.mean(axis=(0, 2, 3)).tolist()), tuple(wide.std(axis=(0, 2, 3)).tolist())
     return VisionConfig(
         image=shape,
         stages=network.stages or default_stages(shape),

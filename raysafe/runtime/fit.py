@@ -121,7 +121,7 @@ def fit(
     failure: list[BaseException] = []
     done = threading.Event()
 
-    def target() -> None:
+    def train_on() -> None:
         try:
             trainer.fit()
         except BaseException as error:
@@ -129,7 +129,7 @@ def fit(
         finally:
             done.set()
 
-    threading.Thread(target=target, name="ray-train", daemon=True).start()
+    threading.Thread(target=train_on, name="ray-train", daemon=True).start()
     with Progress(run, _title(run)) as progress:
         _follow(done, inbox, run, progress, member)
     outcome, error = ray.get(inbox.end.remote())

@@ -19,7 +19,7 @@ def non_dominated(points: Sequence[Sequence[float]], modes: Sequence[Mode]) -> l
         return []
     signs_F = np.array([1.0 if mode == "max" else -1.0 for mode in modes])
     values_NF = np.asarray(points, dtype=np.float64) * signs_F
-    known_N = ~np.isnan(values_NF).any(axis=1)
+    known_N = np.logical_not(np.isnan(values_NF).any(axis=1))
     front = []
     for index in range(len(values_NF)):
         others_MF = values_NF[known_N]

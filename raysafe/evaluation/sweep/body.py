@@ -82,7 +82,10 @@ def _report(body: Any, work_: Any, metric: str) -> None:
     import ray
     from ray import tune
 
-    while (news := ray.get(body.next.remote())) is not None:
+    while True:
+        news: Any = ray.get(body.next.remote())
+        if news is None:
+            return
         checkpoint = None if news.folder is None else tune.Checkpoint.from_directory(news.folder)
         try:
             tune.report({metric: news.value, "step": news.step}, checkpoint=checkpoint)

@@ -53,12 +53,15 @@ def plan(job: SweepJob, before: Mapping[int, Trial]) -> Plan:
 def _space(job: SweepJob, trials: list[Planned], numbers: list[int]) -> dict[str, Any]:
     from ray import tune
 
+    def planned(spec: Any) -> Planned:
+        return trials[spec.config[NUMBER]]
+
     def setting(name: str) -> Any:
-        return tune.sample_from(lambda spec: trials[spec.config[NUMBER]].settings[name])
+        return tune.sample_from(lambda spec: planned(spec).settings[name])
 
     return {
         NUMBER: tune.grid_search(numbers),
-        SEED: tune.sample_from(lambda spec: trials[spec.config[NUMBER]].seed),
+        SEED: tune.sample_from(lambda spec: planned(spec).seed),
         **{name: setting(name) for name in job.space},
     }
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TUNE = "tune"
 CLOSE_PATIENCE_S = 20.0
 # no CPU, or Tune's processes would keep the trials' workers from starting; but Tune wants something to be taken
-_TRIFLE = {"memory": 1}
+_TRIFLE = {"memory": 1.0}
 _QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # data files are named from where the sweep was started
     "RAY_AIR_NEW_OUTPUT": "0",  # the newer one prints whatever the verbosity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -56,10 +57,11 @@ def enumerate_posterior(target: Target, axis_G: Floats, within: int = 1) -> Enum
     count = len(fine_P) ** target.dimensions
     if count > MOST_POINTS:
         raise DataError(f"{count:,} points can't be enumerated, {MOST_POINTS:,} at most: take fewer weights or points")
-    densities, piece = np.empty((len(fine_P),) * target.dimensions), None
+    densities = np.empty((len(fine_P),) * target.dimensions)
+    piece: Any = None
     for place in np.ndindex(densities.shape):
         densities[place], piece = target.log_density(fine_P[list(place)], piece)
-    probabilities = np.exp(densities - logsumexp(densities))
+    probabilities = np.exp(densities - np.asarray(logsumexp(densities)))
     for which in range(target.dimensions):
         shape = probabilities.shape
         probabilities = probabilities.reshape(*shape[:which], len(axis_G), within, *shape[which + 1 :]).sum(which + 1)

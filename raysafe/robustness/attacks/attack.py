@@ -55,7 +55,8 @@ class Problem:
     ) -> None:
         _check(x, y_B, epsilon, target_B, sample_B, box)
         self.model, self.x, self.y_B = model, x, y_B
-        self.norm, self.epsilon, self.box, self.target_B = norm, epsilon, box, target_B
+        self.norm: Norm = norm
+        self.epsilon, self.box, self.target_B = epsilon, box, target_B
         self.sample_B = torch.arange(len(x), device=x.device) if sample_B is None else sample_B.to(x.device)
         self.found_B = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.claimed_B = torch.zeros_like(self.found_B)

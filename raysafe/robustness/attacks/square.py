@@ -139,7 +139,7 @@ def _bump(apart: Tensor, chosen: Tensor, share: float, epsilon: float, power: in
     size = _size(share, height, width)
     taker, down, across = _window(chosen[:, :2], size, height, width)
     giver, _, _ = _window(chosen[:, 2:4], size, height, width)
-    tall, wide = bump(*size, apart.device, apart.dtype), bump(*size[::-1], apart.device, apart.dtype).T
+    tall, wide = bump(size[0], size[1], apart.device, apart.dtype), bump(size[1], size[0], apart.device, apart.dtype).T
     shaped = torch.where(chosen[:, 4].view(-1, 1, 1, 1) < 0.5, tall[down, across], wide[down, across])
     sign = torch.where(chosen[:, 5:] < 0.5, -1.0, 1.0)[:, :, None, None].to(apart.dtype)
     mass = apart.abs() ** power

@@ -86,7 +86,7 @@ def propose(
 def printable(problem: SuffixProblem) -> Tensor:
     """(V,) bool: tokens that an attacker can type, in ASCII, and that aren't special."""
     tokenizer = problem.chat.tokenizer
-    size = problem.policy.get_input_embeddings().weight.shape[0]
+    size = problem.vocabulary
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     texts = tokenizer.batch_decode([[token] for token in range(min(size, len(tokenizer)))])
     good = [

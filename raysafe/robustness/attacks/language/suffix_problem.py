@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from raysafe.errors import ConfigError, ModelError
 from raysafe.models.chat import ChatFormat
@@ -36,6 +36,9 @@ class SuffixProblem:
         self.policy, self.chat, self.prompt, self.target, self.batch = policy, chat, prompt, target, batch
         self.device = policy.device
         self.queries = 0
+        table: Any = policy.get_input_embeddings()
+        self._table = cast("nn.Embedding", table)
+        self.vocabulary = self._table.weight.shape[0]
         first, second = (self._encode([prompt + filler * length])[0] for filler in _FILLERS)
         start = _common(first, second)
         end = _common(first[start:][::-1], second[start:][::-1])
@@ -78,7 +81,7 @@ class SuffixProblem:
 
     def gradient(self, suffix: Sequence[int]) -> Tensor:
         """(L, V): of the loss by each place's one-hot token; a forward and a backward pass."""
-        table_VD = self.policy.get_input_embeddings().weight.detach()
+        table_VD = self._table.weight.detach()
         onehot_LV = F.one_hot(torch.tensor(suffix, device=self.device), len(table_VD)).to(table_VD.dtype)
         onehot_LV.requires_grad_(True)
         loss = self.loss_of_embeddings(onehot_LV @ table_VD)[0]
@@ -86,8 +89,9 @@ class SuffixProblem:
 
     def loss_of_embeddings(self, suffix_LD: Tensor) -> tuple[Tensor, bool]:
         """Loss, which can be derived by the suffix's embeddings, and whether greedy decoding begins with the target."""
-        table = self.policy.get_input_embeddings()
-        around = [table(torch.tensor(ids, device=self.device)) for ids in (self.before, [*self.after, *self.goal])]
+        around = [
+            self._table(torch.tensor(ids, device=self.device)) for ids in (self.before, [*self.after, *self.goal])
+        ]
         inputs_1TD = torch.cat([around[0], suffix_LD, around[1]])[None]
         loss_B, hit_B = self._scores(self._model(inputs_embeds=inputs_1TD))
         self.queries += 2
@@ -95,7 +99,7 @@ class SuffixProblem:
 
     def embeddings(self, suffix: Sequence[int]) -> Tensor:
         """(L, D)."""
-        return self.policy.get_input_embeddings()(torch.tensor(suffix, device=self.device)).detach()
+        return self._table(torch.tensor(suffix, device=self.device)).detach()
 
     def _model(self, **inputs: Tensor) -> Tensor:
         """Logits (B, G, V) of the target's tokens."""
