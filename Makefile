@@ -13,6 +13,10 @@ IRL := .venv-irl
 IRL_STAMP := $(IRL)/.installed
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
+ROBUST := .venv-robust
+ROBUST_STAMP := $(ROBUST)/.installed
+FAIR := .venv-fair
+FAIR_STAMP := $(FAIR)/.installed
 # real data and models that the slower tests use where they are; RAYSAFE_TEST_DATA names another folder
 export RAYSAFE_TEST_DATA ?= $(abspath ../shared/data)
 QUICK := not ray and not serve and not browser and not slow
@@ -48,7 +52,7 @@ test: setup
 quick: setup
 	$(BIN)/python -m pytest -m "$(QUICK)"
 
-verify: setup bench-setup test-data
+verify: setup bench-setup test-data $(ROBUST_STAMP)
 	RAYSAFE_VERIFY=1 $(BIN)/python -m pytest -m slow -s $(ARGS)
 	if test -z "$(ARGS)"; then RAYSAFE_VERIFY=1 $(BIN)/python -m pytest -q -m "not ray and not browser and not slow"; fi
 	if test -z "$(ARGS)"; then $(BIN)/python -m pytest -q -m browser; fi
@@ -78,10 +82,20 @@ $(IRL_STAMP): tests/bench/irl-requirements.txt
 	$(IRL)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/irl-requirements.txt
 	@touch $@
 
+$(ROBUST_STAMP): tests/bench/robust-requirements.txt
+	test -x $(ROBUST)/bin/python || $(PYTHON) -m venv $(ROBUST)
+	$(ROBUST)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/robust-requirements.txt
+	@touch $@
+
+$(FAIR_STAMP): tests/bench/fairness-requirements.txt
+	test -x $(FAIR)/bin/python || $(PYTHON) -m venv $(FAIR)
+	$(FAIR)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/fairness-requirements.txt
+	@touch $@
+
 bench-rl: setup $(RL_STAMP)
 	$(BIN)/python -m tests.bench.rl --peers $(RL)/bin/python
 
-bench: setup bench-setup test-data $(PEERS_STAMP) $(RL_STAMP) $(IRL_STAMP)
+bench: setup bench-setup test-data $(PEERS_STAMP) $(RL_STAMP) $(IRL_STAMP) $(ROBUST_STAMP) $(FAIR_STAMP)
 	$(BIN)/python -m tests.bench.dpo plain
 	$(BENCH)/bin/python -m tests.bench.dpo trl --data $(RAYSAFE_TEST_DATA)/hh-rlhf/harmless-base-test.jsonl.gz
 	$(BENCH)/bin/python -m tests.bench.trl_losses
@@ -97,6 +111,10 @@ bench: setup bench-setup test-data $(PEERS_STAMP) $(RL_STAMP) $(IRL_STAMP)
 	$(BIN)/python -m tests.bench.guards --peers $(PEERS)/bin/python
 	$(BIN)/python -m tests.bench.rl --peers $(RL)/bin/python
 	$(BIN)/python -m tests.bench.irl --peer $(IRL)/bin/python
+	$(BIN)/python -m tests.bench.attacks --peer $(ROBUST)/bin/python
+	$(BIN)/python -m tests.bench.certify
+	$(BIN)/python -m tests.bench.robust_actors
+	$(BIN)/python -m tests.bench.fairness --peers $(FAIR)/bin/python
 
 # vLLM pins its own torch and transformers, and its companions' builds are for CUDA
 $(VLLM_STAMP): pyproject.toml tests/bench/vllm-requirements.txt
@@ -115,6 +133,7 @@ test-data: bench-setup
 		if test -f $$script; then $(BENCH)/bin/python $$script || exit 1; fi; \
 	done
 	$(BENCH)/bin/python -m tests.bench.guards_data
+	$(BENCH)/bin/python -m tests.bench.fairness_data
 
 lint: setup
 	$(BIN)/ruff check .
@@ -133,4 +152,4 @@ constraints: setup
 		--extra dev pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(VLLM) $(PEERS) $(RL) $(IRL) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(VLLM) $(PEERS) $(RL) $(IRL) $(ROBUST) $(FAIR) .pytest_cache .ruff_cache .hypothesis

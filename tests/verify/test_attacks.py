@@ -12,7 +12,7 @@ PEER = ROOT / ".venv-robust" / "bin" / "python"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PEER.is_file(), reason="no .venv-robust: `make bench-robust` makes it")
+@pytest.mark.skipif(not PEER.is_file(), reason="no .venv-robust: `make verify` makes it")
 def test_attacks_break_what_the_best_peers_break_at_no_more_passes() -> None:
     torch.set_num_threads(1)
     trained = {"plain": train(False, 10), "pgd": train(True, 20)}
