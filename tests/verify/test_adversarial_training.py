@@ -51,7 +51,8 @@ def trained_both_ways(shell: Shell, data: str, epsilon: float) -> str:
     for method, command in commands.items():
         run = shell.opened(shell.run(command, named=True))
         held = load_labelled(str(run.folder.local_path(HELD_OUT)))
-        found[method] = measured(run, "model", held, epsilon)
+        # the best under attack is, of plain training, an early one that knows little yet
+        found[method] = measured(run, "last" if method == "plain training" else "model", held, epsilon)
     (plain_clean, plain_robust), (clean, robust) = found.values()
     assert plain_clean >= 0.96
     assert clean >= LEAST[data][0] and robust >= max(LEAST[data][1], plain_robust + 0.15)
